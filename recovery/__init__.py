@@ -1,0 +1,1 @@
+"""From Git to a running cluster: read applications, render, order, diff, sync. Internal to the application."""

@@ -1,0 +1,297 @@
+"""The doors to the world, as Protocols: Cluster, SecretSource, GitRepos, Sink, Clock.
+
+Each has one real implementation per vendor under `secretsops/adapters`, a behavioural fake under
+`tests/fakes`, and one contract suite under `tests/contract` that both pass. No vendor's type or
+exception crosses a door: adapters speak the types and errors of this package.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from secretsops.manifest import GroupVersionKind, Manifest
+from secretsops.secret import Plaintext
+
+
+class Clock(Protocol):
+    """Time. `now` is aware UTC, `monotonic` in seconds and never goes back."""
+
+    def now(self) -> dt.datetime:
+        """Give the wall-clock time, UTC."""
+
+    def monotonic(self) -> float:
+        """Give seconds on a clock that never goes back."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+# --- Cluster -------------------------------------------------------------------------------------------
+
+
+class PatchType(StrEnum):
+    """Content types of PATCH (`k8s.io/apimachinery/pkg/types/patch.go`); server-side apply has its own method."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One served resource, from discovery: how a kind is reached."""
+
+    kind: GroupVersionKind
+    plural: str
+    namespaced: bool
+    verbs: frozenset[str] = frozenset()
+    subresources: frozenset[str] = frozenset()
+
+    def path(self, *, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Give the URL path of the collection or, with a name, of one object."""
+        root = f"/apis/{self.kind.group}/{self.kind.version}" if self.kind.group else f"/api/{self.kind.version}"
+        scope = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        tail = (f"/{name}" if name else "") + (f"/{subresource}" if subresource else "")
+        return f"{root}{scope}/{self.plural}{tail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of a list. `resume` is the continue token, empty on the last page."""
+
+    items: Sequence[Manifest]
+    resource_version: str
+    resume: str = ""
+
+
+class EventType(StrEnum):
+    """What a watch event says; BOOKMARK only carries a resourceVersion."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One line of a watch stream. An ERROR line is raised as the ApiError it holds (`Gone` for 410)."""
+
+    type: EventType
+    object: Manifest
+
+
+class Watch(Protocol):
+    """A running watch: iterate it; `close` from any thread ends the iteration at once."""
+
+    def __iter__(self) -> Iterator[WatchEvent]: ...
+
+    def close(self) -> None:
+        """End the stream; the iterating thread returns from its loop without an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A raw HTTP answer, for paths that are no objects (service proxy, version, readyz)."""
+
+    code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Cluster(Protocol):
+    """One Kubernetes API server. Every method may raise an `ApiError` of `secretsops.errors`."""
+
+    @property
+    def server(self) -> str:
+        """Give the base URL of the API server."""
+
+    def resources(self, *, refresh: bool = False) -> Sequence[Resource]:
+        """List what the server serves (preferred and other versions), from a cached discovery."""
+
+    def resource(self, kind: GroupVersionKind) -> Resource:
+        """Look one kind up, asking discovery again once when it is not known.
+
+        Raises:
+            UnknownKind: the server does not serve it.
+        """
+
+    def get(self, kind: GroupVersionKind, name: str, namespace: str = "") -> Manifest:
+        """Read one object; raises `NotFound`."""
+
+    def page(
+        self,
+        kind: GroupVersionKind,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = 500,
+        resume: str = "",
+    ) -> Page:
+        """Read one page; `namespace=""` means all namespaces. Raises `Gone` for an expired `resume`."""
+
+    def list(
+        self, kind: GroupVersionKind, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
+    ) -> Sequence[Manifest]:
+        """Read all pages."""
+
+    def watch(
+        self,
+        kind: GroupVersionKind,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        resource_version: str = "",
+        timeout: float = 300.0,
+    ) -> AbstractContextManager[Watch]:
+        """Stream changes after `resource_version`, with bookmarks; ends without error after `timeout` seconds."""
+
+    def create(self, manifest: Manifest, *, field_manager: str = "", dry_run: bool = False) -> Manifest:
+        """POST; raises `AlreadyExists`."""
+
+    def replace(
+        self, manifest: Manifest, *, subresource: str = "", field_manager: str = "", dry_run: bool = False
+    ) -> Manifest:
+        """PUT; with a resourceVersion in the body a stale one raises `Conflict`."""
+
+    def patch(
+        self,
+        kind: GroupVersionKind,
+        name: str,
+        patch: Any,
+        *,
+        namespace: str = "",
+        patch_type: PatchType = PatchType.MERGE,
+        subresource: str = "",
+        field_manager: str = "",
+        dry_run: bool = False,
+    ) -> Manifest:
+        """PATCH with a JSON-able body."""
+
+    def apply(
+        self,
+        manifest: Manifest,
+        *,
+        field_manager: str,
+        force: bool = False,
+        subresource: str = "",
+        dry_run: bool = False,
+    ) -> Manifest:
+        """Server-side apply; raises `Conflict` naming the other managers unless `force`."""
+
+    def delete(
+        self,
+        kind: GroupVersionKind,
+        name: str,
+        *,
+        namespace: str = "",
+        propagation: str = "Background",
+        uid: str = "",
+        resource_version: str = "",
+        dry_run: bool = False,
+    ) -> None:
+        """DELETE with preconditions; raises `NotFound`, or `Conflict` when a precondition fails."""
+
+    def raw(self, method: str, path: str, *, body: bytes = b"", content_type: str = "") -> Answer:
+        """Send one request as it is and give the answer, whatever its code; raises only `Unreachable`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterTarget:
+    """Which cluster is meant, in kubectl's terms. Empty fields follow kubectl's rules (KUBECONFIG, in-cluster)."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    user_agent: str = "secretsops"
+    timeout: float = 30.0
+
+
+# --- External stores -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What a store holds under one key at one version: the document as the provider hands it out."""
+
+    document: Plaintext
+    version: str = ""
+
+
+class SecretSource(Protocol):
+    """One authenticated secret store. Raises `StoreRefused` or `StoreUnavailable`, never a vendor's error."""
+
+    @property
+    def dialect(self) -> str:
+        """Name whose property rules apply to the documents: `vault`, `aws` or `plain`."""
+
+    def fetch(self, key: str, version: str = "") -> Fetched:
+        """Read one document; raises `StoreRefused` with reason `NotFound` or `Denied`."""
+
+    def probe(self) -> None:
+        """Check that the credential is accepted, with the cheapest request there is."""
+
+
+# --- Git -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """The files of one commit below one folder: path (POSIX, relative) to bytes. Symbolic links are not followed."""
+
+    url: str
+    revision: str
+    files: Mapping[str, bytes] = field(repr=False)
+
+
+class GitRepos(Protocol):
+    """Git repositories, read-only. Raises `GitUnavailable`."""
+
+    def resolve(self, url: str, revision: str) -> str:
+        """Turn a branch, tag, SHA or `HEAD` into a full commit SHA."""
+
+    def tree(self, url: str, revision: str, path: str = "") -> Tree:
+        """Read the files of a commit below `path`."""
+
+
+# --- Escrow sinks --------------------------------------------------------------------------------------
+
+
+class Sink(Protocol):
+    """A place for escrow bundles: small immutable files by name. Raises `WorldFailed` when it gives no answer."""
+
+    @property
+    def name(self) -> str:
+        """Name the sink for people: its URL without credentials."""
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a new file durably; raises `BrokenEscrow` when another content is there already."""
+
+    def get(self, name: str) -> bytes:
+        """Read one file; raises `BrokenEscrow` with reason `Missing` when it is not there."""
+
+    def names(self, prefix: str = "") -> Sequence[str]:
+        """List file names, sorted."""
+
+
+class Doors(Protocol):
+    """What a command may reach, built lazily by the composition root (`secretsops/cli.py`) and faked in tests."""
+
+    @property
+    def clock(self) -> Clock:
+        """Give the clock."""
+
+    def cluster(self, target: ClusterTarget) -> Cluster:
+        """Connect to a cluster (no request yet)."""
+
+    def git(self) -> GitRepos:
+        """Give the Git door."""
+
+    def sink(self, url: str) -> Sink:
+        """Open an escrow sink by URL or folder; raises `UsageError` for an unknown scheme."""

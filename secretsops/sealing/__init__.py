@@ -1,0 +1,1 @@
+"""SealedSecrets: the wire format, keys, sealing and opening; `seal` on the command line."""
