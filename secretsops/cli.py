@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from secretsops.errors import SecretsOpsError
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from secretsops.ports import Clock, Cluster, ClusterTarget, GitRepos, Sink
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
+    "completion": (
+        "secretsops.completion:completion",
+        "Print the script that completes `secretsops` and `seal` in a shell.",
+    ),
     "controller": ("controllers.cli:controller", "Run the in-cluster controller."),
     "demo": ("drills.cli:demo", "Destroy a cluster and rebuild it from Git, live."),
     "drill": ("drills.cli:drill", "Rehearse a disaster and measure it."),
@@ -86,6 +91,11 @@ class _LazyGroup(click.Group):
         rows = [(name, COMMANDS[name][1]) for name in self.list_commands(ctx) if name in COMMANDS]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names from the table, importing no command, then options as click does."""
+        names = [CompletionItem(name, help=COMMANDS[name][1]) for name in COMMANDS if name.startswith(incomplete)]
+        return sorted(names, key=lambda item: str(item.value)) + click.Command.shell_complete(self, ctx, incomplete)
 
 
 @click.group(
