@@ -243,11 +243,15 @@ class SecretSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """The files of one commit below one folder: path (POSIX, relative) to bytes. Symbolic links are not followed."""
+    """The files of one commit below one folder: path (POSIX, relative) to bytes. Symbolic links are not followed:
+
+    `links` names them with their targets, so that whoever renders can refuse one by name.
+    """
 
     url: str
     revision: str
     files: Mapping[str, bytes] = field(repr=False)
+    links: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class GitRepos(Protocol):
