@@ -84,11 +84,11 @@ class SecretData(Mapping[str, Plaintext]):
                     f"data key {key!r} is not base64", reason="InvalidBase64", hint="put plain text under stringData"
                 ) from None
         for key, value in (secret.get("stringData") or {}).items():
-            if not isinstance(value, str):
+            if not isinstance(value, str | None):
                 raise InvalidManifest(
                     f"stringData key {key!r} is not a string", reason="InvalidString", hint="quote the value"
                 )
-            items[key] = Plaintext(value.encode())
+            items[key] = Plaintext((value or "").encode())
         return cls(items)
 
     def encoded(self) -> dict[str, str]:

@@ -84,9 +84,7 @@ def read_certificate(text: bytes) -> Certificate:
 def fingerprint_of(public: RSAPublicKey) -> str:
     """Give OpenSSH's name of a key: `SHA256:` and the unpadded base64 digest of its `ssh-rsa` form (RFC 4253 §6.6)."""
     numbers = public.public_numbers()
-    wire = b"".join(
-        len(part).to_bytes(4, "big") + part for part in (b"ssh-rsa", _mpint(numbers.e), _mpint(numbers.n))
-    )
+    wire = b"".join(len(part).to_bytes(4, "big") + part for part in (b"ssh-rsa", _mpint(numbers.e), _mpint(numbers.n)))
     return "SHA256:" + base64.b64encode(hashlib.sha256(wire).digest()).decode().rstrip("=")
 
 

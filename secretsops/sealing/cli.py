@@ -95,7 +95,7 @@ def _flag(*names: str, **settings: Any) -> Callable[[Any], Any]:
 @click.option("--version", is_flag=True, help="Print the version.")
 @click.argument("ignored", nargs=-1, metavar="")
 @click.pass_obj
-def seal(doors: Doors, *, compat: str | None, version: bool, ignored: tuple[str, ...], **options: Any) -> int | None:
+def seal(doors: Doors, /, *, compat: str | None, version: bool, ignored: tuple[str, ...], **options: Any) -> int | None:
     """Turn a Secret into a SealedSecret that is safe to commit."""
     kubeseal = compat == "kubeseal"
     modes = {mode: options.pop(mode) for mode in ("fetch_cert", "raw", "validate", "recovery_unseal")}
@@ -104,7 +104,8 @@ def seal(doors: Doors, *, compat: str | None, version: bool, ignored: tuple[str,
     request = Request(scope=Scope(scope) if scope else None, recovery_private_key=keys, kubeseal=kubeseal, **options)
     try:
         if version:
-            return _version(request)
+            _version(request)
+            return None
         if ignored and not kubeseal:
             raise UsageError(
                 f"unexpected argument {ignored[0]!r}", reason="UnexpectedArgument", hint="name the input with -f FILE"
@@ -177,7 +178,9 @@ def _sealed_documents(request: Request, certificate: Certificate) -> list[dict[s
         except Refused as error:
             raise Refused(f"{where}: {error.message}", reason=error.reason, hint=error.hint) from None
     if not sealed:
-        raise InvalidManifest("no Secret in the input", where=source, reason="NoSecrets", hint="give a v1 Secret, UTF-8")
+        raise InvalidManifest(
+            "no Secret in the input", where=source, reason="NoSecrets", hint="give a v1 Secret, UTF-8"
+        )
     return sealed
 
 
@@ -293,8 +296,6 @@ def _version(request: Request) -> None:
 
 def _certificate(request: Request, doors: Doors) -> Certificate:
     """Give the certificate to seal with, from file, URL or cluster; an expired one is refused."""
-    import datetime as dt
-
     from secretsops.sealing.certificate import read_certificate
 
     source = request.cert or "the controller's answer"
@@ -308,7 +309,7 @@ def _certificate(request: Request, doors: Doors) -> Certificate:
         certificate = read_certificate(text)
     except InvalidManifest as error:
         raise InvalidManifest(error.problem, where=source, reason=error.reason, hint=error.hint) from None
-    certificate.refuse_expired(doors.clock.now() if doors else dt.datetime.now(dt.UTC))
+    certificate.refuse_expired(doors.clock.now())
     return certificate
 
 
@@ -404,7 +405,9 @@ def _format(request: Request, path: str = "") -> str:
         return "yaml"
     chosen = request.output_format.lower() or ("json" if request.kubeseal else "yaml")
     if chosen not in {"yaml", "json"}:
-        raise UsageError(f"unsupported output format {chosen[:32]!r}", reason="UnknownFormat", hint="-o yaml or -o json")
+        raise UsageError(
+            f"unsupported output format {chosen[:32]!r}", reason="UnknownFormat", hint="-o yaml or -o json"
+        )
     return chosen
 
 

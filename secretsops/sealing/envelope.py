@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def compose(envelope: Envelope) -> str:
     return base64.b64encode(raw).decode("ascii")
 
 
-def parse(text: str) -> Envelope:
+def parse(text: object) -> Envelope:
     """Take an item apart.
 
     Line breaks are skipped anywhere, as Go's decoder does (`encoding/base64`); anything else that is not
@@ -71,13 +72,17 @@ def parse(text: str) -> Envelope:
         InvalidManifest: not base64 (reason `InvalidBase64`).
         CannotUnseal: shorter than its own length prefix says.
     """
+    if not isinstance(text, str):
+        raise InvalidManifest("a sealed item is not text", reason="InvalidItem")
     if len(text) > ITEM_LIMIT:
         raise InvalidManifest(f"a sealed item is larger than {ITEM_LIMIT} characters", reason="TooLarge")
     try:
         raw = base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidManifest(
-            "a sealed item is not base64", reason="InvalidBase64", hint="seal the value; plain text does not belong here"
+            "a sealed item is not base64",
+            reason="InvalidBase64",
+            hint="seal the value; plain text does not belong here",
         ) from None
     size = int.from_bytes(raw[:_PREFIX_BYTES], "big")
     if len(raw) < _PREFIX_BYTES + size + _TAG_BYTES:
@@ -100,10 +105,11 @@ def unwrap(envelope: Envelope, *, label: bytes, private: RSAPrivateKey) -> Plain
         return None
 
 
-def cannot_unseal(*, tried: tuple[str, ...] = ()) -> CannotUnseal:
-    """Give the one error of every failed opening: a wrong key, label or byte look the same."""
+def cannot_unseal(*, tried: tuple[str, ...] = (), items: Sequence[str] = ()) -> CannotUnseal:
+    """Give the one error of every failed opening: a wrong key, label or byte look the same; `items` names which."""
+    names = f" ({', '.join(items)})" if items else ""
     return CannotUnseal(
-        "no key could decrypt secret",
+        f"no key could decrypt secret{names}",
         tried=tried,
         hint="it was sealed for another cluster, namespace, name or scope, or its key is missing: seal it again",
     )

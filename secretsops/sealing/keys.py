@@ -103,7 +103,7 @@ class KeyRing:
                 return key
         return None
 
-    def open(self, text: str, *, label: bytes, first: Iterable[str] = ()) -> tuple[Plaintext, str]:
+    def open(self, text: object, *, label: bytes, first: Iterable[str] = ()) -> tuple[Plaintext, str]:
         """Open one item; gives the value and the fingerprint of the key that did it.
 
         Keys named in `first` are tried before the others, which follow newest first: a wrong key costs as much as
@@ -203,9 +203,7 @@ def read_key_secret(secret: Mapping[str, Any]) -> KeyPair:
             created=_timestamp(metadata.get("creationTimestamp")),
         )
     except InvalidManifest as error:
-        raise InvalidManifest(
-            f"key Secret {source}: {error.problem}", reason=error.reason, hint=error.hint
-        ) from None
+        raise InvalidManifest(f"key Secret {source}: {error.problem}", reason=error.reason, hint=error.hint) from None
 
 
 def is_key_secret(secret: Mapping[str, Any]) -> bool:
@@ -247,7 +245,7 @@ def issue(private: RSAPrivateKey, *, now: dt.datetime, ttl: dt.timedelta, common
         .serial_number(x509.random_serial_number())
         .not_valid_before(now)
         .not_valid_after(now + ttl)
-        .add_extension(x509.UnrecognizedExtension(x509.ExtensionOID.KEY_USAGE, b"\x03\x02\x00\x01"), critical=True)
+        .add_extension(x509.UnrecognizedExtension(x509.oid.ExtensionOID.KEY_USAGE, b"\x03\x02\x00\x01"), critical=True)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier(hashlib.sha256(pkcs1).digest()[:20]), critical=False)
         .sign(private, hashes.SHA256())

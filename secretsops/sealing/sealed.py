@@ -127,7 +127,9 @@ def seal_value(value: Plaintext, public: RSAPublicKey, *, scope: Scope, namespac
     ):
         if needed and not given:
             raise UsageError(
-                f"--raw with --scope {scope} needs {option}", reason="PlaceMissing", hint=f"add {option}, or widen --scope"
+                f"--raw with --scope {scope} needs {option}",
+                reason="PlaceMissing",
+                hint=f"add {option}, or widen --scope",
             )
     return envelope.seal(value, label=scope.label(namespace, name), public=public)
 
@@ -201,7 +203,9 @@ def _settle_namespace(
     metadata["namespace"] = own or wished or default_namespace()
     if not metadata["namespace"]:
         raise Refused(
-            "the Secret names no namespace", reason="NamespaceMissing", hint="add metadata.namespace, or give --namespace"
+            "the Secret names no namespace",
+            reason="NamespaceMissing",
+            hint="add metadata.namespace, or give --namespace",
         )
 
 
@@ -259,8 +263,6 @@ def _open_items(
     order = list(first)
     for item in sorted(items):
         try:
-            if not isinstance(items[item], str):
-                raise InvalidManifest("a sealed item is not text", reason="InvalidItem")
             values[item], keys[item] = ring.open(items[item], label=label, first=order)
             order = [keys[item], *(name for name in order if name != keys[item])]
         except CannotUnseal:
@@ -273,8 +275,7 @@ def _open_items(
             messages.append(f"no key could decrypt secret ({', '.join(shut)})")
         raise InvalidManifest("\n".join(messages), reason="InvalidItem", hint="seal these items again")
     if shut:
-        error = envelope.cannot_unseal(tried=ring.fingerprints)
-        raise CannotUnseal(f"{error.message} ({', '.join(shut)})", tried=error.tried, hint=error.hint)
+        raise envelope.cannot_unseal(tried=ring.fingerprints, items=shut)
     return values, keys
 
 
