@@ -148,7 +148,8 @@ def merge(existing: Mapping[str, Any], addition: Mapping[str, Any]) -> dict[str,
             metadata[field] = (metadata.get(field) or {}) | new[field]
     spec["template"] = template | {"metadata": metadata}
     merged.pop("status", None)
-    return merged
+    # The peer's key order; what it does not know follows.
+    return {key: merged[key] for key in ("kind", "apiVersion", "metadata", "spec") if key in merged} | merged
 
 
 def _own_metadata(secret: Mapping[str, Any], *, any_kind: bool) -> dict[str, Any]:
