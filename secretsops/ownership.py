@@ -1,12 +1,13 @@
 """Who may write a Secret: pure decisions shared by sealing and external secrets.
 
-`decide` compares what is wanted with what exists and gives one answer: Create, Update, Leave, Refuse or Delete.
+Each decision compares what is wanted with what exists and gives one answer: Create, Update, Leave, Refuse or Delete.
 Nothing here talks to a cluster; the spines carry the answer out.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from secretsops.manifest import Manifest
 
@@ -60,3 +61,72 @@ def is_controlled_by(manifest: Manifest, uid: str) -> bool:
     """Say whether the object with `uid` is the controller of `manifest` (`metav1.IsControlledBy`)."""
     owner = controller_of(manifest)
     return owner is not None and bool(uid) and owner.get("uid") == uid
+
+
+# --- SealedSecrets -------------------------------------------------------------------------------------
+
+MANAGED = "sealedsecrets.bitnami.com/managed"
+PATCH = "sealedsecrets.bitnami.com/patch"
+SKIP_OWNER = "sealedsecrets.bitnami.com/skip-set-owner-references"
+
+
+def decide_unsealed(wanted: Manifest, live: Manifest | None, uid: str, *, renewed: bool) -> Write:
+    """Decide about the Secret of the SealedSecret with `uid` (`pkg/controller/controller.go`, v0.38.4).
+
+    A Secret controlled by another, or by nobody, is only touched when its own annotations agree: `managed` hands it
+    over, `patch` lets keys be laid over it. That check is what keeps authors of SealedSecrets from overwriting
+    Secrets they may not write.
+
+    `renewed` says that the SealedSecret changed since it was last synced: then labels and annotations are replaced as
+    a whole, as the peer does. Otherwise only what we own is healed: data, type and the labels and annotations that
+    the template names, so that another controller's annotation is not fought over.
+
+    Compat: with skip-set-owner-references the Secret we made carries that annotation and counts as ours; the peer
+    refuses its own Secret in the same pass. Compat: `immutable` is set on update too; the peer ignores it.
+    """
+    if live is None:
+        return Create(wanted)
+    agreed = live.annotations
+    patch, managed = agreed.get(PATCH) == "true", agreed.get(MANAGED) == "true"
+    unowned = controller_of(live) is None
+    kept = unowned and agreed.get(SKIP_OWNER) == "true" and wanted.annotations.get(SKIP_OWNER) == "true"
+    if not (is_controlled_by(live, uid) or managed or patch or kept):
+        return Refuse("Unmanaged", f'Resource "{live.name}" already exists and is not managed by SealedSecret')
+    body = _patched(wanted, live, managed=managed) if patch else _replaced(wanted, live, renewed=renewed)
+    return Leave() if body == _compared(live.body) else Update(Manifest(body))
+
+
+def _compared(body: dict[str, Any]) -> dict[str, Any]:
+    """Give the body with empty maps left out, so that absent and empty are the same."""
+    metadata = {key: value for key, value in (body.get("metadata") or {}).items() if value not in ({}, [], None)}
+    slim = {key: value for key, value in body.items() if value not in ({}, [], None)}
+    return slim | {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+
+
+def _patched(wanted: Manifest, live: Manifest, *, managed: bool) -> dict[str, Any]:
+    """Lay the wanted data, labels and annotations over the live Secret; take it over only when `managed`."""
+    body = dict(live.body)
+    metadata = dict(live.metadata)
+    for field, over in (("labels", wanted.labels), ("annotations", wanted.annotations)):
+        metadata[field] = {**(metadata.get(field) or {}), **over}
+    if managed and wanted.metadata.get("ownerReferences"):
+        metadata["ownerReferences"] = wanted.metadata["ownerReferences"]
+    body["metadata"] = metadata
+    body["data"] = {**(live.body.get("data") or {}), **(wanted.body.get("data") or {})}
+    return _compared(body)
+
+
+def _replaced(wanted: Manifest, live: Manifest, *, renewed: bool) -> dict[str, Any]:
+    """Give the live Secret with everything that the SealedSecret decides replaced."""
+    body = dict(live.body)
+    metadata = dict(live.metadata)
+    for field, ours in (("labels", wanted.labels), ("annotations", wanted.annotations)):
+        metadata[field] = dict(ours) if renewed else {**(metadata.get(field) or {}), **ours}
+    metadata["ownerReferences"] = wanted.metadata.get("ownerReferences") or []
+    body["metadata"] = metadata
+    body["data"] = wanted.body.get("data") or {}
+    # The API server fills in Opaque, so an unnamed type is no wish to change it.
+    body["type"] = wanted.body.get("type") or live.body.get("type") or "Opaque"
+    if wanted.body.get("immutable") is not None:
+        body["immutable"] = wanted.body["immutable"]
+    return _compared(body)

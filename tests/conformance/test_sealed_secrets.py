@@ -100,7 +100,7 @@ def _prepare(case: dict[str, Any], source: Path, work: Path) -> dict[str, bytes]
 def _run(case: dict[str, Any], source: Path, work: Path) -> subprocess.CompletedProcess[bytes]:
     def put(text: str) -> str:
         for kind, file in (("cert", "tls.crt"), ("key", "tls.key"), ("keysecret", "secret.yaml")):
-            text = re.sub(rf"\{{{kind}:([^}}]+)\}}", lambda m, file=file: str(SUITE / "keys" / m[1] / file), text)
+            text = re.sub(rf"\{{{kind}:([^}}]+)\}}", str(SUITE / "keys" / rf"\1/{file}"), text)
         return text.replace("{dir}", str(work))
 
     stdin = (source / case["stdin"]).read_bytes() if case.get("stdin") else b""
