@@ -8,6 +8,7 @@
     stderr PATTERN
     empty stdout
     exists FILE · missing FILE · unchanged FILE
+    limit BYTES              largest file that later commands may write: a disk that fills up
 
 Placeholders: `{cert:KEY}` and `{key:KEY}` are files of the conformance keys.
 """
