@@ -1,0 +1,490 @@
+"""From an empty cluster to a running one: the stages of a rebuild, in order (DESIGN §4).
+
+`rebuild` is what the command line and the drills call. Stages: keys → CRDs and namespaces → controllers → secrets
+readable → applications → health. Each wait has a deadline and names what it waits for. Never here: how one
+application is synced (`sync.py`), how keys are restored (`escrow.py`, handed in as `restore_keys`).
+
+    report = rebuild(RebuildRequest(roots=roots, install=manifests), cluster=cluster, git=git, clock=clock)
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recovery.app import App, Health, HealthState, Source
+from recovery.apply import apply_client_side, is_established, look, patiently, write
+from recovery.argo import read_application
+from recovery.diff import in_sync
+from recovery.events import Observer, Quiet, Stage, StageEnded, StageStarted, StepDone, Waiting
+from recovery.health import aggregate, assess
+from recovery.journal import Header, Journal, fingerprint
+from recovery.marks import is_hook, is_skipped
+from recovery.order import ordered
+from recovery.sync import POLL, Outcome, World, fetch, sync
+from recovery.walk import Estate, walk
+from secretsops.errors import SecretsOpsError, SyncRefused, Timeout, UnknownKind
+from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
+from secretsops.ports import Clock, Cluster, GitRepos
+
+_NAMESPACE = GroupVersionKind("", "v1", "Namespace")
+_INSTALL = App(name="install", namespace="", source=Source(url="", path=""), destination="")
+INSTALLER = "secretsops"
+"""Field manager of what the controllers stage applies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebuildRequest:
+    """What to rebuild and how."""
+
+    roots: Sequence[Manifest]
+    """The root Applications, as one would apply them by hand."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """`url@revision` to commit, where the caller resolved it already; the rest is pinned when the plan is made."""
+    install: Sequence[Manifest] = ()
+    """Manifests of the controllers (what `secretsops install` prints): CRDs, namespace, RBAC, Deployment, Service."""
+    restore_keys: Callable[[Cluster], object] | None = None
+    """Called in stage 1 with the cluster, after the namespaces of `install` exist; raises when keys stay missing."""
+    journal: Path | None = None
+    """Folder of the journal; None keeps nothing, and a killed run then starts over."""
+    resume: bool = False
+    """Continue the journal that is there, instead of refusing it."""
+    until: Stage = Stage.HEALTH
+    """Stop after this stage."""
+    patience: float = 300.0
+    """Seconds one wait may stand still."""
+    deadline: float = 3600.0
+    """Seconds for the whole run."""
+    hooks: bool = True
+    """False leaves out every hook."""
+    secrets_first: bool = True
+    """Apply and prove all SealedSecrets and ExternalSecrets of the estate before any application (stage 4)."""
+    parallel: int = 4
+    """Requests in flight at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """How one stage went: seconds since the start of the run, and its length."""
+
+    stage: Stage
+    at: float
+    seconds: float
+    ok: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppReport:
+    """How one application ended. `objects` counts what it wants; `health` is the last one seen, "" before stage 7."""
+
+    app: str
+    parent: str
+    revision: str
+    ok: bool
+    message: str
+    objects: int
+    health: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The result of a rebuild. `ok` only if every stage that was asked for held."""
+
+    ok: bool
+    started: dt.datetime
+    seconds: float
+    cluster: str
+    """UID of kube-system."""
+    plan: str
+    """Hash of the plan."""
+    resumed: bool
+    stages: Sequence[StageReport]
+    apps: Sequence[AppReport]
+    notes: Sequence[str]
+
+    def body(self) -> dict[str, Any]:
+        """Give the report as plain data for JSON."""
+        return {
+            "ok": self.ok,
+            "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "seconds": round(self.seconds, 3),
+            "cluster": self.cluster,
+            "plan": self.plan,
+            "resumed": self.resumed,
+            "stages": [
+                {
+                    "stage": int(entry.stage),
+                    "name": entry.stage.label,
+                    "at": round(entry.at, 3),
+                    "seconds": round(entry.seconds, 3),
+                    "ok": entry.ok,
+                    **({"message": entry.message} if entry.message else {}),
+                }
+                for entry in self.stages
+            ],
+            "applications": [
+                {
+                    "application": entry.app,
+                    "parent": entry.parent,
+                    "revision": entry.revision,
+                    "ok": entry.ok,
+                    "health": entry.health,
+                    "objects": entry.objects,
+                    "message": entry.message,
+                }
+                for entry in self.apps
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def rebuild(
+    request: RebuildRequest, *, cluster: Cluster, git: GitRepos, clock: Clock, observer: Observer | None = None
+) -> Report:
+    """Bring `cluster` to what Git says, stage by stage, and report; a stage that fails ends the run with `ok=False`.
+
+    Raises:
+        SyncRefused: the plan has problems, or the journal belongs to another plan or cluster; nothing was written.
+        ApiError, WorldFailed: the cluster or the journal gave no usable answer before the first stage.
+    """
+    uid, keys = fingerprint(cluster)
+    pins = dict(request.pins)
+    if request.resume and request.journal is not None:
+        pins |= _journaled_pins(request.journal)
+    estate = walk(request.roots, git, pins=pins)
+    if estate.problems:
+        shown = "; ".join(str(problem) for problem in estate.problems[:5])
+        raise SyncRefused(
+            f"{len(estate.problems)} problem(s) in Git: {shown}",
+            reason="PlanHasProblems",
+            hint="see all with `secretsops recover plan`; nothing was written",
+        )
+    header = Header(plan=estate.digest, cluster=uid, keys=keys)
+    journal = Journal(request.journal, header, resume=request.resume) if request.journal else None
+    try:
+        world = World(
+            cluster=cluster,
+            git=git,
+            clock=clock,
+            journal=journal,
+            observer=observer or Quiet(),
+            started=clock.monotonic(),
+            patience=request.patience,
+            deadline=clock.monotonic() + request.deadline,
+            hooks=request.hooks,
+            parallel=request.parallel,
+            pins=dict(estate.pins),
+        )
+        return _Run(request, estate, world, uid).stages()
+    finally:
+        if journal:
+            journal.close()
+
+
+def _journaled_pins(folder: Path) -> dict[str, str]:
+    from recovery.journal import FILE, read_lines
+
+    return {line["source"]: line["revision"] for line in read_lines(folder / FILE) if line["event"] == "pin"}
+
+
+class _Run:
+    """One rebuild while it works."""
+
+    def __init__(self, request: RebuildRequest, estate: Estate, world: World, uid: str) -> None:
+        self.request, self.estate, self.world, self.uid = request, estate, world, uid
+        self.cluster, self.clock, self.observer = world.cluster, world.clock, world.observer
+        self.journal = journal = world.journal
+        self.started, self.zero = world.clock.now(), world.started
+        if journal:
+            for source, revision in estate.pins.items():
+                if source not in journal.pins:
+                    journal.record("pin", source=source, revision=revision)
+        self.reports: list[StageReport] = []
+        self.outcomes: list[Outcome] = []
+        self.healths: dict[str, Health] = {}
+        self.notes: list[str] = []
+
+    def now(self) -> float:
+        """Give seconds since the start."""
+        return self.clock.monotonic() - self.zero
+
+    def stages(self) -> Report:
+        """Walk the stages up to the one asked for; the first that fails is the last."""
+        steps: Mapping[Stage, Callable[[], None]] = {
+            Stage.KEYS: self._keys,
+            Stage.DEFINITIONS: self._definitions,
+            Stage.CONTROLLERS: self._controllers,
+            Stage.SECRETS: self._secrets,
+            Stage.APPLICATIONS: self._applications,
+            Stage.HEALTH: self._health,
+        }
+        for stage, step in steps.items():
+            if stage > self.request.until or not self._stage(stage, step):
+                break
+        return Report(
+            ok=all(entry.ok for entry in self.reports),
+            started=self.started,
+            seconds=self.now(),
+            cluster=self.uid,
+            plan=self.estate.digest,
+            resumed=bool(self.journal and self.journal.resumed),
+            stages=self.reports,
+            apps=[self._app_report(outcome) for outcome in self.outcomes],
+            notes=self.notes,
+        )
+
+    def _app_report(self, outcome: Outcome) -> AppReport:
+        health = self.healths.get(outcome.app.key)
+        return AppReport(
+            app=outcome.app.key,
+            parent=outcome.parent,
+            revision=outcome.revision,
+            ok=outcome.succeeded and (health is None or health.state is HealthState.HEALTHY),
+            message=outcome.message,
+            objects=len(outcome.objects),
+            health=health.state.value if health else "",
+        )
+
+    def _stage(self, stage: Stage, step: Callable[[], None]) -> bool:
+        at = self.now()
+        self.observer.event(StageStarted(stage=stage, at=at))
+        message = ""
+        try:
+            step()
+        except SecretsOpsError as error:
+            message = f"{error.message} ({error.reason})"
+        self.reports.append(StageReport(stage=stage, at=at, seconds=self.now() - at, ok=not message, message=message))
+        self.observer.event(StageEnded(stage=stage, at=self.now(), ok=not message, message=message))
+        if self.journal and not message:
+            self.journal.record("stage", stage=stage.name)
+        return not message
+
+    # --- 1 keys, 2 definitions, 3 controllers ----------------------------------------------------------
+
+    def _keys(self) -> None:
+        """Restore the sealing keys before any controller could make new ones; their namespace comes first."""
+        for manifest in self.request.install:
+            if manifest.kind == _NAMESPACE:
+                self._install(manifest)
+        if self.request.restore_keys is None:
+            self.notes.append("no keys were restored: none were given")
+            return
+        self.request.restore_keys(self.cluster)
+
+    def _definitions(self) -> None:
+        """Apply CRDs where they are absent, never over the peer's, and wait until they are served."""
+        waiting: list[Manifest] = []
+        for manifest in self.request.install:
+            if manifest.kind.kind != "CustomResourceDefinition":
+                continue
+            live = look(self.cluster, manifest.kind, manifest.key)
+            waiting.append(live or self._install(manifest))
+        self._until(waiting, lambda live: "" if is_established(live) else "to be established")
+        self.cluster.resources(refresh=True)
+
+    def _controllers(self) -> None:
+        """Apply the rest of the install manifests in kind order and wait until their Deployments are available."""
+        rest = [m for m in self.request.install if m.kind.kind != "CustomResourceDefinition" and m.kind != _NAMESPACE]
+        tasks = ordered(_INSTALL, rest, revision="", started=0)
+        applied = [self._install(task.manifest) for task in tasks]
+        self._until([live for live in applied if live.kind.kind == "Deployment"], _is_unhealthy)
+
+    def _install(self, manifest: Manifest) -> Manifest:
+        live = patiently(lambda: self.cluster.apply(manifest, field_manager=INSTALLER, force=True), self.clock)
+        self._step(manifest.key, "installed")
+        return live
+
+    def _step(self, key: ObjectKey, action: str) -> None:
+        self.observer.event(StepDone(at=self.now(), app="", phase="", wave=0, key=key, action=action))
+
+    # --- 4 secrets -------------------------------------------------------------------------------------
+
+    def _secrets(self) -> None:
+        """Apply every sealed and external secret of the estate, with the stores they read, and prove them readable.
+
+        They are applied exactly as their application will (same tracking id), so its wave finds them unchanged.
+        """
+        if not self.request.secrets_first:
+            self.notes.append("secrets were not proven before the applications: switched off")
+            return
+        namespaces = self._namespaces()
+        waiting: list[Manifest] = []
+        for planned in self.estate.applications:
+            for task in planned.tasks:
+                manifest = task.manifest
+                if manifest.kind.kind not in _SECRET_KINDS.get(manifest.kind.group, ()) or task.hook:
+                    continue
+                if not self._can_exist(manifest, namespaces):
+                    continue
+                live = look(self.cluster, manifest.kind, manifest.key)
+                written = self._write(manifest, live, planned.app)
+                waiting.append(written)
+        self._until(waiting, _is_unhealthy)
+
+    def _namespaces(self) -> dict[str, tuple[Manifest, App]]:
+        """Give the namespaces that Git makes, by name, with the application that makes each."""
+        return {
+            task.manifest.name: (task.manifest, planned.app)
+            for planned in self.estate.applications
+            for task in planned.tasks
+            if task.manifest.kind == _NAMESPACE
+        }
+
+    def _can_exist(self, manifest: Manifest, namespaces: Mapping[str, tuple[Manifest, App]]) -> bool:
+        """Make the object's namespace if Git has it; say in a note why an object has to wait for its application."""
+        try:
+            self.cluster.resource(manifest.kind)
+        except UnknownKind:
+            self.notes.append(f"{manifest.key} is proven with its application: its CRD comes from there")
+            return False
+        if not manifest.namespace or look(self.cluster, _NAMESPACE, _named(manifest.namespace)):
+            return True
+        if manifest.namespace not in namespaces:
+            self.notes.append(f"{manifest.key} is proven with its application: nothing in Git makes its namespace")
+            return False
+        wanted, app = namespaces[manifest.namespace]
+        self._write(wanted, None, app)
+        return True
+
+    def _write(self, manifest: Manifest, live: Manifest | None, app: App) -> Manifest:
+        written = patiently(lambda: write(self.cluster, manifest, live, app), self.clock)
+        self._step(manifest.key, written.message)
+        return written.live
+
+    # --- 6 applications, 7 health ----------------------------------------------------------------------
+
+    def _applications(self) -> None:
+        """Record the roots in the cluster as one would by hand, then sync them and everything below."""
+        apps = []
+        for root in self.request.roots:
+            app = read_application(root)
+            # A restored status or operation would make the peer believe it had synced.
+            body = {name: value for name, value in root.body.items() if name not in ("status", "operation")}
+            wanted = Manifest({**body, "metadata": {**root.metadata, "namespace": app.namespace}})
+            self._make_namespace(app.namespace)
+            live = look(self.cluster, wanted.kind, wanted.key)
+            patiently(lambda w=wanted, n=live: apply_client_side(self.cluster, w, n), self.clock)  # type: ignore[misc]
+            apps.append(app)
+        self.outcomes = sync(apps, self.world)
+        failed = [outcome for outcome in self.outcomes if not outcome.succeeded]
+        if failed:
+            deepest = failed[-1]
+            raise SyncRefused(
+                f"{len(failed)} of {len(self.outcomes)} applications failed; {deepest.app.key}: {deepest.message}",
+                reason="ApplicationsFailed",
+            )
+
+    def _make_namespace(self, name: str) -> None:
+        if look(self.cluster, _NAMESPACE, _named(name)) is None:
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            self.cluster.apply(Manifest(body), field_manager=INSTALLER)
+
+    def _health(self) -> None:
+        """Look at every object of every application once more: there, as wanted, healthy."""
+        limit, idle = self.clock.monotonic() + self.request.patience, 0
+        while True:
+            reasons = [reason for outcome in self.outcomes for reason in self._look_over(outcome)]
+            if not reasons:
+                return
+            self._still_waiting(reasons, limit)
+            self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
+            idle += 1
+
+    def _look_over(self, outcome: Outcome) -> list[str]:
+        """Give what is wrong with an application's objects; remember its health."""
+        plain = [m for m in outcome.objects if not is_hook(m) and not is_skipped(m)]
+        live = fetch(self.cluster, plain)
+        verdicts: list[tuple[ObjectKey, Health | None]] = []
+        reasons = []
+        for manifest in plain:
+            found = live.get(manifest.key)
+            health = assess(found) if found else Health(HealthState.MISSING)
+            verdicts.append((manifest.key, health))
+            if health is not None and health.state is not HealthState.HEALTHY:
+                reasons.append(f"{manifest.key} to be healthy ({health.state.value}: {health.message})")
+            elif found is not None and not in_sync(found, manifest, outcome.app.ignored):
+                reasons.append(f"{manifest.key} to be as in Git")
+        self.healths[outcome.app.key] = aggregate(verdicts)
+        return reasons
+
+    # --- waiting ---------------------------------------------------------------------------------------
+
+    def _until(self, objects: Sequence[Manifest], lacks: Callable[[Manifest], str]) -> None:
+        """Wait until `lacks` finds nothing wrong with any of the objects, read anew each time.
+
+        Raises:
+            Timeout: patience is over; names the objects and their conditions.
+        """
+        limit, idle, pending = self.clock.monotonic() + self.request.patience, 0, list(objects)
+        said: list[str] = []
+        while pending:
+            still, reasons = [], []
+            for manifest in pending:
+                found = look(self.cluster, manifest.kind, manifest.key)
+                problem = lacks(found) if found is not None else "to exist"
+                if problem:
+                    still.append(manifest)
+                    reasons.append(f"{manifest.key} {problem}")
+            if len(still) < len(pending):
+                idle = 0
+            pending = still
+            if not pending:
+                return
+            if reasons != said:
+                said = reasons
+                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit - self.zero))
+            self._still_waiting(reasons, limit)
+            self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
+            idle += 1
+
+    def _still_waiting(self, reasons: Sequence[str], limit: float) -> None:
+        if self.clock.monotonic() >= min(limit, self.world.deadline):
+            raise Timeout(
+                "gave up waiting for " + "; ".join(reasons[:5]) + (" and more" if len(reasons) > 5 else ""),
+                hint="look at the objects named, cure them, then `secretsops recover resume`",
+            )
+
+
+def _named(namespace: str) -> ObjectKey:
+    return ObjectKey("", "Namespace", "", namespace)
+
+
+def _is_unhealthy(live: Manifest) -> str:
+    """Give what an object still lacks, "" when it is healthy or of a kind without health."""
+    health = assess(live)
+    if health is None or health.state is HealthState.HEALTHY:
+        return ""
+    stale = live.status.get("observedGeneration", live.generation) != live.generation
+    return f"to be ready ({health.state.value}: {health.message}{', status is of an older generation' * stale})"
+
+
+def dry_run(request: RebuildRequest, *, cluster: Cluster, git: GitRepos) -> list[str]:
+    """Give what a run would write where, in order: one line per object, nothing is written.
+
+    Raises:
+        SyncRefused: the plan has problems.
+    """
+    estate = walk(request.roots, git, pins=dict(request.pins))
+    if estate.problems:
+        raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
+    lines = []
+    for planned in estate.applications:
+        live = fetch(cluster, [task.manifest for task in planned.tasks])
+        for task in planned.tasks:
+            found = live.get(task.key)
+            if found is None:
+                action = "run" if task.hook else "create"
+            else:
+                action = "unchanged" if in_sync(found, task.manifest, planned.app.ignored) else "change"
+            lines.append(f"{planned.app.key} {task.phase.value} {task.wave}: {action} {task.key}")
+    return lines
+
+
+_SECRET_KINDS = {
+    "bitnami.com": ("SealedSecret",),
+    "external-secrets.io": ("ExternalSecret", "SecretStore", "ClusterSecretStore"),
+}

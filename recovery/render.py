@@ -1,0 +1,322 @@
+"""A tree of files becomes manifests: the peer's directory source. Pure.
+
+Rules: argo-cd v3.6 `reposerver/repository/repository.go` (`getPotentiallyValidManifests`, `findManifests`,
+`isNullList`, `splitYAML`), `util/glob` (gobwas), `controller/state.go` (namespaces, tracking). One file that
+cannot be read is named as a `Problem`; the others are rendered all the same. Never here: Git, clusters, order.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from recovery.app import App, Directory, Problem, Source, is_cluster_scoped
+from recovery.marks import CARRIED_OUT, TRACKING, options_of, tracking_id, unknown_hooks
+from secretsops.errors import InvalidManifest
+from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey, load_values
+from secretsops.ports import Tree
+
+SKIP_MARK = b"+argocd:skip-file-rendering"
+SIZE_LIMIT = 10 * 1024 * 1024
+"""Bytes of manifests in one folder (`reposerver.max.combined.directory.manifests.size`)."""
+_EXTENSIONS = (".yaml", ".yml", ".json")
+_LIKE_A_MANIFEST = tuple(re.compile(rb"(?m)^" + word) for word in (rb"apiVersion:\s", rb"kind:\s", rb"metadata:"))
+_TOOL_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
+_BRACE_LIMIT = 256
+"""Alternatives one glob may spell out with braces; more is an attack or a mistake."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """What one application wants: `manifests` in the order of files, and what could not be rendered."""
+
+    manifests: Sequence[Manifest]
+    problems: Sequence[Problem]
+
+
+def render(app: App, tree: Tree, *, scopes: Mapping[tuple[str, str], bool]) -> Rendered:
+    """Give the manifests of an application, namespaced and tracked as the peer writes them.
+
+    `scopes` maps (group, kind) to "is namespaced" for custom kinds. Raw manifests are never altered in place.
+    """
+    problems: list[Problem] = []
+    found = read_folder(app.source, tree, problems)
+    scopes = {**scopes, **custom_scopes([manifest for _, manifest in found])}
+    by_key: dict[ObjectKey, tuple[str, Manifest]] = {}
+    nameless: list[Manifest] = []
+    for where, raw in found:
+        problem = _objection(where, raw)
+        if problem:
+            problems.append(problem)
+            continue
+        manifest = stamp(app, raw, scopes)
+        if not manifest.name:
+            nameless.append(manifest)
+        elif manifest.key in by_key:
+            # Compat: the peer takes the last and warns; which of two answers is meant only a person knows.
+            message = f"{manifest.key} is also in {by_key[manifest.key][0]}"
+            problems.append(Problem(where=where, reason="RepeatedResource", message=message))
+        else:
+            by_key[manifest.key] = (where, manifest)
+    return Rendered(manifests=[manifest for _, manifest in by_key.values()] + nameless, problems=problems)
+
+
+def _objection(where: str, manifest: Manifest) -> Problem | None:
+    """Name what the object asks for that would be left out silently."""
+    if not manifest.name and not manifest.metadata.get("generateName"):
+        return Problem(where=where, reason="NoName", message=f"{manifest.kind} has no name")
+    for word in unknown_hooks(manifest):
+        return Problem(where=where, reason="UnknownHook", message=f"{manifest.key}: hook {word!r} would never run")
+    for option in sorted(options_of(manifest) - CARRIED_OUT):
+        message = f"{manifest.key}: sync option {option!r} is not carried out in this version"
+        return Problem(where=where, reason="NotSupported", message=message)
+    return None
+
+
+def custom_scopes(manifests: Sequence[Manifest]) -> dict[tuple[str, str], bool]:
+    """Give (group, kind) → "is namespaced" for the kinds that CRDs among `manifests` define."""
+    scopes = {}
+    for manifest in manifests:
+        if manifest.kind.kind == "CustomResourceDefinition":
+            spec = manifest.spec
+            names = spec.get("names") or {}
+            scopes[(str(spec.get("group", "")), str(names.get("kind", "")))] = spec.get("scope") == "Namespaced"
+    return scopes
+
+
+def stamp(app: App, raw: Manifest, scopes: Mapping[tuple[str, str], bool]) -> Manifest:
+    """Give a copy with its namespace settled and the tracking annotation set.
+
+    Compat: a CustomResourceDefinition is never tracked (recorded in `crd-and-cr`).
+    """
+    body = copy.deepcopy(raw.body)
+    metadata = body.setdefault("metadata", {})
+    if is_cluster_scoped(raw.kind, scopes):
+        metadata.pop("namespace", None)
+    elif not metadata.get("namespace") and app.destination:
+        metadata["namespace"] = app.destination
+    manifest = Manifest(body)
+    if raw.kind.kind != "CustomResourceDefinition":
+        annotations = dict(metadata.get("annotations") or {})
+        annotations[TRACKING] = tracking_id(app.tracking_name, manifest, app.destination)
+        metadata["annotations"] = annotations
+    return manifest
+
+
+def read_folder(source: Source, tree: Tree, problems: list[Problem]) -> list[tuple[str, Manifest]]:
+    """Give (file, manifest) pairs in lexical order of paths; what cannot be read goes to `problems`."""
+    size = 0
+    found: list[tuple[str, Manifest]] = []
+    if not tree.files and not tree.links:
+        problems.append(
+            Problem(where=source.path or ".", reason="PathNotFound", message="no such folder at this revision")
+        )
+    for path in sorted({*tree.files, *tree.links}, key=lambda path: path.split("/")):
+        where = f"{source.path}/{path}" if source.path else path
+        tool = _tool_of(path)
+        if tool:
+            problems.append(Problem(where=where, reason="NotSupported", message=f"{tool} is not rendered here"))
+        if path in tree.links:
+            if _is_chosen(path, source.directory) or _may_be_folder(path, source.directory):
+                problems.append(Problem(where=where, reason="SymbolicLink", message=tree.links[path]))
+            continue
+        if not _is_chosen(path, source.directory):
+            continue
+        content = tree.files[path]
+        if path.endswith(".jsonnet"):
+            problems.append(Problem(where=where, reason="NotSupported", message="jsonnet is not rendered here"))
+            continue
+        size += len(content)
+        if size > SIZE_LIMIT:
+            message = f"more than {SIZE_LIMIT // 2**20} MiB of manifests"
+            problems.append(Problem(where=where, reason="TooLarge", message=message))
+            break
+        if SKIP_MARK not in content:
+            found.extend((where, manifest) for manifest in _read_file(where, content, problems))
+    return found
+
+
+def _tool_of(path: str) -> str:
+    """Name the tool the peer would choose by the files on the top level of the folder."""
+    if "/" in path:
+        return ""
+    if path.endswith("Chart.yaml"):
+        return "a Helm chart"
+    return "a Kustomize folder" if path in _TOOL_FILES else ""
+
+
+def _is_chosen(path: str, directory: Directory) -> bool:
+    if "/" in path and not directory.recurse:
+        return False
+    if not directory.any_extension and not path.endswith((*_EXTENSIONS, ".jsonnet")):
+        return False
+    if directory.exclude and matches(directory.exclude, path):
+        return False
+    return not directory.include or matches(directory.include, path)
+
+
+def _may_be_folder(path: str, directory: Directory) -> bool:
+    """Say whether a link or submodule could stand for a folder that recursion would enter."""
+    return directory.recurse and "." not in path.rpartition("/")[2] and not matches(directory.exclude or "\\", path)
+
+
+def _read_file(where: str, content: bytes, problems: list[Problem]) -> list[Manifest]:
+    """Give the objects of one file.
+
+    Compat: a file that is no YAML, or holds no object, and does not look like a manifest is skipped (values files).
+    """
+    found: list[Manifest] = []
+    try:
+        for value in load_values(content, source=where):
+            if value is not None:
+                found.extend(_objects(where, value))
+    except InvalidManifest as error:
+        if found or all(pattern.search(content) for pattern in _LIKE_A_MANIFEST) or where.endswith(".json"):
+            problems.append(Problem(where=error.where or where, reason=error.reason, message=error.problem))
+    return found
+
+
+def _objects(where: str, value: object) -> list[Manifest]:
+    if not isinstance(value, dict):
+        raise InvalidManifest("not a mapping", where=where, reason="NotAnObject")
+    if not isinstance(value.get("kind"), str) or not isinstance(value.get("apiVersion"), str):
+        raise InvalidManifest("apiVersion or kind is missing", where=where, reason="NotAnObject")
+    if value["kind"].endswith("List") and isinstance(value.get("items"), list):
+        return [manifest for item in value["items"] if item is not None for manifest in _objects(where, item)]
+    if not isinstance(value.get("metadata", {}), dict):
+        raise InvalidManifest("metadata is not a mapping", where=where, reason="NotAnObject")
+    return [Manifest(value)]
+
+
+# --- globs ---------------------------------------------------------------------------------------------
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Say whether a gobwas glob without separators matches: `*` and `?` cross `/`, `[a-z]`, `{a,b}`, `\\` escapes.
+
+    Linear in path length times pattern length, whatever the pattern; a broken pattern matches nothing.
+    """
+    return any(_matches_plain(tokens, path) for tokens in map(_tokens, _alternatives(pattern)) if tokens is not None)
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """Write braces out, innermost last; gives no more than the limit."""
+    done: list[str] = []
+    todo = [pattern]
+    while todo and len(todo) + len(done) <= _BRACE_LIMIT:
+        current = todo.pop()
+        opened = _unescaped(current, "{")
+        if opened < 0:
+            done.append(current)
+            continue
+        parts, closed = _split_braces(current, opened)
+        if closed < 0:
+            return []
+        todo.extend(current[:opened] + part + current[closed + 1 :] for part in parts)
+    return done
+
+
+def _unescaped(text: str, wanted: str) -> int:
+    index = 0
+    while index < len(text):
+        if text[index] == "\\":
+            index += 1
+        elif text[index] == wanted:
+            return index
+        index += 1
+    return -1
+
+
+def _split_braces(text: str, opened: int) -> tuple[list[str], int]:
+    parts: list[str] = []
+    depth, start, index = 0, opened + 1, opened
+    while index < len(text):
+        letter = text[index]
+        if letter == "\\":
+            index += 1
+        elif letter == "{":
+            depth += 1
+        elif letter == "}":
+            depth -= 1
+            if not depth:
+                return [*parts, text[start:index]], index
+        elif letter == "," and depth == 1:
+            parts.append(text[start:index])
+            start = index + 1
+        index += 1
+    return [], -1
+
+
+_ANY = ("*", "")
+
+
+def _tokens(pattern: str) -> list[tuple[str, str]] | None:
+    """Give (kind, text) tokens: `*`, `?`, `=` literal, `[` class, `!` negated class."""
+    tokens: list[tuple[str, str]] = []
+    index = 0
+    while index < len(pattern):
+        letter = pattern[index]
+        if letter == "*":
+            if not tokens or tokens[-1] != _ANY:
+                tokens.append(_ANY)
+        elif letter == "?":
+            tokens.append(("?", ""))
+        elif letter == "[":
+            end = pattern.find("]", index + 1)
+            if end < 0:
+                return None
+            inner = pattern[index + 1 : end]
+            tokens.append(("!", inner[1:]) if inner.startswith("!") else ("[", inner))
+            index = end
+        else:
+            if letter == "\\" and index + 1 < len(pattern):
+                index += 1
+            tokens.append(("=", pattern[index]))
+        index += 1
+    return tokens
+
+
+def _matches_plain(tokens: list[tuple[str, str]], text: str) -> bool:
+    """Match with one remembered star: O(tokens * text), no recursion."""
+    at = here = 0
+    star, mark = -1, 0
+    while here < len(text):
+        if at < len(tokens) and tokens[at] == _ANY:
+            star, mark = at, here
+            at += 1
+        elif at < len(tokens) and _one(tokens[at], text[here]):
+            at, here = at + 1, here + 1
+        elif star >= 0:
+            mark += 1
+            at, here = star + 1, mark
+        else:
+            return False
+    return all(token == _ANY for token in tokens[at:])
+
+
+def _one(token: tuple[str, str], letter: str) -> bool:
+    kind, text = token
+    if kind == "=":
+        return letter == text
+    if kind == "?":
+        return True
+    inside = letter in text
+    if len(text) == 3 and text[1] == "-":
+        inside = text[0] <= letter <= text[2]
+    return inside if kind == "[" else not inside
+
+
+def namespace_of(app: App) -> Manifest:
+    """Give the Namespace that `CreateNamespace=true` asks for.
+
+    Compat: it carries no tracking id; with `managedNamespaceMetadata` it is marked for server-side apply.
+    """
+    metadata: dict[str, object] = {"name": app.destination}
+    marks = app.policy.namespace_marks
+    if marks:
+        metadata["labels"] = dict(marks.labels)
+        metadata["annotations"] = {**marks.annotations, "argocd.argoproj.io/sync-options": "ServerSideApply=true"}
+    kind = GroupVersionKind("", "v1", "Namespace")
+    return Manifest({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})

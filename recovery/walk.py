@@ -1,0 +1,160 @@
+"""The whole estate from Git alone: root → children → manifests → order, without a cluster.
+
+`walk` gives what a rebuild would do, application by application, in the order it would happen. The plan command prints
+it, the rebuild takes the secrets and the plan's hash from it. Never here: clusters, printing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from recovery.app import App, Problem
+from recovery.argo import is_application, read_application
+from recovery.order import Task, ordered
+from recovery.render import Rendered, custom_scopes, namespace_of, render
+from secretsops.errors import InvalidManifest, SecretsOpsError, SyncRefused, UsageError
+from secretsops.manifest import Manifest, load_all
+from secretsops.ports import GitRepos
+
+APP_LIMIT = 5000
+DEPTH_LIMIT = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One application of a plan: pinned `revision`, `tasks` in order, and what in Git cannot be carried out."""
+
+    app: App
+    parent: str
+    depth: int
+    revision: str
+    tasks: Sequence[Task] = ()
+    problems: Sequence[Problem] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estate:
+    """All applications below the roots, parents before children, and the commit of every `url@revision`."""
+
+    applications: Sequence[Planned]
+    pins: Mapping[str, str]
+    roots: Sequence[Manifest] = field(repr=False, default=())
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Give everything that would stop a rebuild."""
+        return [problem for planned in self.applications for problem in planned.problems]
+
+    @property
+    def digest(self) -> str:
+        """Give the plan's hash: roots and pinned commits decide everything else; no manifest content enters it."""
+        roots = sorted(json.dumps(root.spec, sort_keys=True) + f"{root.namespace}/{root.name}" for root in self.roots)
+        text = json.dumps([roots, sorted(self.pins.items())])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_roots(git: GitRepos, url: str, revision: str, path: str) -> tuple[list[Manifest], dict[str, str]]:
+    """Give the root Applications found in a file or folder of a repository, and the pin of that revision.
+
+    Raises:
+        UsageError: nothing there, or something else than Applications.
+        GitUnavailable, InvalidManifest: it cannot be read.
+    """
+    commit = git.resolve(url, revision)
+    tree = git.tree(url, commit, path)
+    roots = [
+        manifest
+        for name in sorted(tree.files)
+        if name.endswith((".yaml", ".yml", ".json"))
+        for manifest in load_all(tree.files[name], source=f"{path}/{name}".strip("/"))
+    ]
+    return check_roots(roots, f"{path or '/'} at {revision}"), {f"{url}@{revision or 'HEAD'}": commit}
+
+
+def check_roots(roots: Sequence[Manifest], where: str) -> list[Manifest]:
+    """Give the roots if they are Applications, all of them."""
+    strangers = [str(root.key) for root in roots if not is_application(root)]
+    if not roots or strangers:
+        found = f"also {strangers[0]}" if strangers else "nothing"
+        raise UsageError(
+            f"{where} should hold root Applications, it holds {found}",
+            reason="NoRoot",
+            hint="name the file or folder of the Application(s) you would apply by hand",
+        )
+    return list(roots)
+
+
+def walk(roots: Sequence[Manifest], git: GitRepos, *, pins: Mapping[str, str] | None = None) -> Estate:
+    """Give the whole estate below `roots`; what cannot be read is a problem of its application, never an exception.
+
+    `pins` fixes `url@revision` texts to commits. Kinds defined by CRDs anywhere in the estate are known everywhere.
+    """
+    known = dict(pins or {})
+    first = _walk(roots, git, known, {})
+    scopes = custom_scopes([task.manifest for planned in first for task in planned.tasks])
+    applications = _walk(roots, git, known, scopes) if not all(scopes.values()) else first
+    return Estate(applications=applications, pins=known, roots=roots)
+
+
+def _walk(
+    roots: Sequence[Manifest], git: GitRepos, pins: dict[str, str], scopes: Mapping[tuple[str, str], bool]
+) -> list[Planned]:
+    todo: list[tuple[Manifest, str, int]] = [(root, "", 0) for root in roots]
+    seen: set[str] = set()
+    result: list[Planned] = []
+    while todo:
+        manifest, parent, depth = todo.pop(0)
+        try:
+            app = read_application(manifest)
+        except (InvalidManifest, SyncRefused) as error:
+            problem = Problem(where=parent or "root", reason=error.reason, message=error.message)
+            result.append(_broken(manifest, parent, depth, problem))
+            continue
+        if app.key in seen:
+            continue
+        seen.add(app.key)
+        if len(seen) > APP_LIMIT or depth > DEPTH_LIMIT:
+            problem = Problem(where=parent, reason="TooMany", message="the applications generate themselves")
+            result.append(Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem]))
+            continue
+        planned = _plan_one(app, parent, depth, git, pins, scopes)
+        result.append(planned)
+        todo.extend((t.manifest, app.key, depth + 1) for t in planned.tasks if is_application(t.manifest))
+    return result
+
+
+def _broken(manifest: Manifest, parent: str, depth: int, problem: Problem) -> Planned:
+    from recovery.app import CONTROL_NAMESPACE, Source
+
+    source = Source(url="", path="")
+    app = App(name=manifest.name, namespace=manifest.namespace or CONTROL_NAMESPACE, source=source, destination="")
+    return Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem])
+
+
+def _plan_one(
+    app: App, parent: str, depth: int, git: GitRepos, pins: dict[str, str], scopes: Mapping[tuple[str, str], bool]
+) -> Planned:
+    text = f"{app.source.url}@{app.source.revision or 'HEAD'}"
+    try:
+        if text not in pins:
+            pins[text] = git.resolve(app.source.url, app.source.revision or "HEAD")
+        rendered = render(app, git.tree(app.source.url, pins[text], app.source.path), scopes=scopes)
+    except SecretsOpsError as error:
+        problem = Problem(where=app.key, reason=error.reason, message=error.message)
+        return Planned(app=app, parent=parent, depth=depth, revision=pins.get(text, ""), problems=[problem])
+    tasks = ordered(
+        app, rendered.manifests, revision=pins[text], started=0, namespace=_namespace_to_make(app, rendered)
+    )
+    return Planned(app=app, parent=parent, depth=depth, revision=pins[text], tasks=tasks, problems=rendered.problems)
+
+
+def _namespace_to_make(app: App, rendered: Rendered) -> Manifest | None:
+    if not app.policy.has("CreateNamespace=true") or not app.destination:
+        return None
+    for manifest in rendered.manifests:
+        if manifest.kind.kind == "Namespace" and manifest.name == app.destination:
+            return None
+    return namespace_of(app)
