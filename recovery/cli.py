@@ -1,0 +1,318 @@
+"""`secretsops recover`: plan a rebuild from Git, carry it out, continue one that was killed, say how one stands.
+
+Never here: rules of recovery; this file reads options, calls `walk` and `rebuild`, and prints.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recovery.app import Problem
+from recovery.bootstrap import RebuildRequest, Report, dry_run, rebuild
+from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, StageStarted, StepDone, Waiting
+from recovery.journal import FILE, read_lines
+from recovery.walk import Estate, check_roots, read_roots, walk
+from secretsops.errors import UsageError
+from secretsops.files import read_input, write_output
+from secretsops.manifest import Manifest, dump, load_all
+from secretsops.ports import ClusterTarget, Doors, GitRepos
+
+STAGES = {stage.name.lower(): stage for stage in Stage}
+
+
+@click.group(epilog="Example: secretsops recover plan --repo https://git.example/estate.git --path root.yaml")
+def recover() -> None:
+    """Plan and carry out a rebuild from Git."""
+
+
+def _estate_options(command: Any) -> Any:
+    """Add the options that say which estate is meant."""
+    for option in (
+        click.option("--app", "file", default="", help="File with the root Application(s); `-` is standard input."),
+        click.option("--path", default="", help="File or folder of the root Application(s) in --repo."),
+        click.option("--revision", default="HEAD", show_default=True, help="Branch, tag or SHA of --repo."),
+        click.option("--repo", default="", help="Repository that holds the root Application(s)."),
+    ):
+        command = option(command)
+    return command
+
+
+def _cluster_options(command: Any) -> Any:
+    """Add the options of a run, shared with its resume."""
+    for option in (
+        click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file."),
+        click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True),
+        click.option("--no-hooks", is_flag=True, help="Leave every hook out."),
+        click.option("--patience", default=300.0, show_default=True, help="Seconds one wait may stand still."),
+        click.option("--deadline", default=3600.0, show_default=True, help="Seconds for the whole run."),
+        click.option(
+            "--until", type=click.Choice(list(STAGES)), default="health", show_default=True, help="Last stage."
+        ),
+        click.option(
+            "--install", "install", multiple=True, help="Manifests of the controllers, as `secretsops install`."
+        ),
+        click.option("--journal", required=True, type=click.Path(file_okay=False), help="Folder of the journal."),
+        click.option("--context", default="", help="Context of the kubeconfig."),
+        click.option("--kubeconfig", default="", help="The cluster to fill; kubectl's rules where not given."),
+    ):
+        command = option(command)
+    return command
+
+
+def _roots(git: GitRepos, repo: str, revision: str, path: str, file: str) -> tuple[list[Manifest], dict[str, str]]:
+    """Give the root Applications and what is pinned already."""
+    if file:
+        if path:
+            raise UsageError("--app and --path exclude each other", reason="Usage", hint="give one of them")
+        roots = check_roots(load_all(read_input(file), source=file), file)
+        pins = {f"{repo}@{revision}": git.resolve(repo, revision)} if repo else {}
+        return roots, pins
+    if not repo:
+        raise UsageError("which estate?", reason="Usage", hint="give --repo URL --path P, or --app FILE")
+    return read_roots(git, repo, revision, path)
+
+
+@recover.command(
+    epilog="Example: secretsops recover plan --repo https://git.example/estate.git --revision main --path root.yaml"
+)
+@_estate_options
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@click.pass_obj
+def plan(doors: Doors, /, repo: str, revision: str, path: str, file: str, output: str) -> int:
+    """Print what a rebuild would apply, in exact order, with the reason for each position; needs no cluster.
+
+    Exit code 1 when something in Git cannot be carried out; it is named, and the rest is planned.
+    """
+    git = doors.git()
+    roots, pins = _roots(git, repo, revision, path, file)
+    estate = walk(roots, git, pins=pins)
+    body = _plan_body(estate)
+    write_output((_plan_table(estate) if output == "table" else _formatted(body, output)).encode())
+    for problem in estate.problems:
+        click.echo(f"problem: {problem}", err=True)
+    return 1 if estate.problems else 0
+
+
+def _plan_body(estate: Estate) -> dict[str, Any]:
+    """Give the plan as stable plain data; no object bodies, so no secret."""
+    return {
+        "plan": estate.digest,
+        "pins": dict(sorted(estate.pins.items())),
+        "applications": [
+            {
+                "application": planned.app.key,
+                "parent": planned.parent,
+                "depth": planned.depth,
+                "revision": planned.revision,
+                "problems": [_problem(problem) for problem in planned.problems],
+                "steps": [
+                    {
+                        "position": number,
+                        "phase": task.phase.value,
+                        "wave": task.wave,
+                        "group": task.key.group,
+                        "version": task.manifest.kind.version,
+                        "kind": task.key.kind,
+                        "namespace": task.key.namespace,
+                        "name": task.key.name,
+                        "hook": task.hook,
+                        "reason": task.reason,
+                    }
+                    for number, task in enumerate(planned.tasks, start=1)
+                ],
+            }
+            for planned in estate.applications
+        ],
+    }
+
+
+def _problem(problem: Problem) -> dict[str, str]:
+    return {"where": problem.where, "reason": problem.reason, "message": problem.message}
+
+
+def _plan_table(estate: Estate) -> str:
+    lines = []
+    for planned in estate.applications:
+        below = f" (child of {planned.parent})" if planned.parent else ""
+        lines.append(f"{planned.app.key} at {planned.revision[:12] or '?'}{below}")
+        rows = [
+            (str(number), task.phase.value, str(task.wave), str(task.key), task.reason)
+            for number, task in enumerate(planned.tasks, start=1)
+        ]
+        widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+        for row in rows:
+            cells = "  ".join(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True))
+            lines.append(f"  {cells}  {row[4]}")
+        lines += [f"  PROBLEM {problem}" for problem in planned.problems]
+    total = sum(len(planned.tasks) for planned in estate.applications)
+    lines.append(f"{len(estate.applications)} application(s), {total} step(s), plan {estate.digest[:16]}")
+    return "\n".join(lines) + "\n"
+
+
+def _formatted(body: dict[str, Any], output: str) -> str:
+    return json.dumps(body, indent=2) + "\n" if output == "json" else dump(body)
+
+
+@recover.command(
+    epilog="Example: secretsops recover run --repo https://git.example/estate.git --path root.yaml --context new "
+    "--install install.yaml --journal ./rebuild"
+)
+@_estate_options
+@_cluster_options
+@click.option("--dry-run", "only_show", is_flag=True, help="Print what would be written; write nothing.")
+@click.pass_obj
+def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_show: bool, **options: Any) -> int:
+    """Rebuild a cluster: keys, CRDs, controllers, secrets, applications in order, health; then report.
+
+    Exit code 1 when a stage failed. A run that was killed is continued by `secretsops recover resume`.
+    """
+    git = doors.git()
+    roots, pins = _roots(git, repo, revision, path, file)
+    if only_show:
+        request = RebuildRequest(roots=roots, pins=pins)
+        lines = dry_run(request, cluster=doors.cluster(_target(options)), git=git)
+        write_output(("\n".join(lines) + "\n").encode())
+        return 0
+    return _carry_out(doors, roots, pins, options, resume=False)
+
+
+@recover.command(
+    epilog="Example: secretsops recover resume --repo https://git.example/estate.git --path root.yaml --context new "
+    "--install install.yaml --journal ./rebuild"
+)
+@_estate_options
+@_cluster_options
+@click.pass_obj
+def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **options: Any) -> int:
+    """Continue a killed or failed run from its journal: same plan, same cluster, no hook twice."""
+    git = doors.git()
+    folder = Path(options["journal"])
+    pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
+    at = pinned.get(f"{repo}@{revision}", revision)
+    roots, pins = _roots(git, repo, at, path, file)
+    return _carry_out(doors, roots, {**pins, **pinned}, options, resume=True)
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    lines = read_lines(folder / FILE)
+    if not lines:
+        raise UsageError(f"{folder} holds no journal", reason="NoJournal", hint="start with `secretsops recover run`")
+    return lines
+
+
+def _target(options: dict[str, Any]) -> ClusterTarget:
+    return ClusterTarget(kubeconfig=options["kubeconfig"], context=options["context"])
+
+
+def _carry_out(
+    doors: Doors, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any], *, resume: bool
+) -> int:
+    install = [manifest for file in options["install"] for manifest in load_all(read_input(file), source=file)]
+    request = RebuildRequest(
+        roots=roots,
+        pins=pins,
+        install=install,
+        journal=Path(options["journal"]),
+        resume=resume,
+        until=STAGES[options["until"]],
+        patience=options["patience"],
+        deadline=options["deadline"],
+        hooks=not options["no_hooks"],
+    )
+    cluster = doors.cluster(_target(options))
+    report = rebuild(request, cluster=cluster, git=doors.git(), clock=doors.clock, observer=_Lines())
+    text = json.dumps(report.body(), indent=2) + "\n"
+    if options["report"]:
+        from secretsops.files import write_atomic
+
+        write_atomic(Path(options["report"]), text.encode())
+    output = options["output"]
+    write_output((_report_table(report) if output == "table" else _formatted(report.body(), output)).encode())
+    return 0 if report.ok else 1
+
+
+class _Lines:
+    """Prints one line per event on standard error."""
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+
+    def event(self, event: Event) -> None:
+        """Print it."""
+        text = _line(event)
+        if text:
+            with self._one:
+                click.echo(f"{event.at:7.1f}s {text}", err=True)
+
+
+def _line(event: Event) -> str:
+    match event:
+        case StageStarted(stage=stage):
+            return f"stage {int(stage)} {stage.label}"
+        case StageEnded(stage=stage, ok=ok, message=message):
+            return f"stage {int(stage)} {stage.label} {'done' if ok else f'FAILED: {message}'}"
+        case StepDone(app=app, phase=phase, wave=wave, action=action):
+            place = f"{app} {phase} wave {wave}: " if app else ""
+            return f"  {place}{action}"
+        case AppStarted(app=app, revision=revision, objects=objects):
+            return f"  {app}: {objects} object(s) at {revision[:12]}"
+        case AppEnded(app=app, ok=ok, message=message):
+            return f"  {app}: {'synced' if ok else 'FAILED'}: {message}"
+        case Waiting(app=app, reasons=reasons, deadline=deadline):
+            more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+            return f"  {app + ': ' if app else ''}waiting until {deadline:.0f}s for {'; '.join(reasons[:3])}{more}"
+
+
+def _report_table(report: Report) -> str:
+    lines = [
+        f"{int(entry.stage)} {entry.stage.label:<20} {entry.seconds:8.1f}s  {'ok' if entry.ok else 'FAILED'}"
+        + (f"  {entry.message}" if entry.message else "")
+        for entry in report.stages
+    ]
+    lines += [
+        f"  {entry.app:<40} {entry.revision[:12]:<12} {entry.health or '-':<12} {entry.objects:>4} object(s)"
+        f"  {'ok' if entry.ok else 'FAILED'}  {entry.message}"
+        for entry in report.apps
+    ]
+    lines += [f"note: {note}" for note in report.notes]
+    lines.append(f"{'rebuilt' if report.ok else 'NOT rebuilt'} in {report.seconds:.1f}s, plan {report.plan[:16]}")
+    return "\n".join(lines) + "\n"
+
+
+@recover.command(epilog="Example: secretsops recover status --journal ./rebuild -o json")
+@click.option("--journal", required=True, type=click.Path(file_okay=False), help="Folder of the journal.")
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+def status(journal: str, output: str) -> int:
+    """Say how far a run came, from its journal alone; exit code 1 unless it reached the end."""
+    lines = _lines(Path(journal))
+    stages = [line["stage"] for line in lines if line["event"] == "stage"]
+    attempts = {line["app"]: line for line in lines if line["event"] == "attempt"}
+    ended = {line["app"]: line["outcome"] for line in lines if line["event"] == "ended"}
+    hooks = Counter(line["outcome"] for line in lines if line["event"] == "outcome")
+    body = {
+        "plan": lines[0].get("plan", ""),
+        "cluster": lines[0].get("cluster", ""),
+        "stages": list(dict.fromkeys(stages)),
+        "complete": Stage.HEALTH.name in stages,
+        "applications": {
+            app: {"revision": line["revision"], "attempt": line["number"], "outcome": ended.get(app, "unfinished")}
+            for app, line in sorted(attempts.items())
+        },
+        "hooks": dict(sorted(hooks.items())),
+    }
+    if output == "table":
+        rows = [f"plan {body['plan'][:16]}, cluster {body['cluster']}"]
+        rows += [f"stage {STAGES[name.lower()].label}: done" for name in dict.fromkeys(stages)]
+        rows += [
+            f"  {app}: {ended.get(app, 'unfinished')} at {line['revision'][:12]}" for app, line in attempts.items()
+        ]
+        write_output(("\n".join(rows) + "\n").encode())
+    else:
+        write_output(_formatted(body, output).encode())
+    return 0 if body["complete"] else 1
