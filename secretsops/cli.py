@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem
 from secretsops.errors import SecretsOpsError
 
 if TYPE_CHECKING:
-    from secretsops.ports import Clock, Cluster, ClusterTarget, GitRepos, Sink
+    from secretsops.ports import AwsAccess, Clock, Cluster, ClusterTarget, GitRepos, SecretSource, Sink, VaultAccess
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": (
@@ -70,6 +70,18 @@ class RealDoors:
         from secretsops.adapters.sinks import open_sink
 
         return open_sink(url)
+
+    def secret_source(self, access: VaultAccess | AwsAccess) -> SecretSource:
+        """Open Vault or AWS Secrets Manager."""
+        from secretsops.ports import VaultAccess
+
+        if isinstance(access, VaultAccess):
+            from secretsops.adapters.vault import VaultSource
+
+            return VaultSource(access)
+        from secretsops.adapters.aws import SecretsManagerSource
+
+        return SecretsManagerSource(access)
 
 
 class _LazyGroup(click.Group):

@@ -224,6 +224,30 @@ class Fetched:
     version: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultAccess:
+    """How one Vault KV engine is reached: an empty `path` means that keys begin with their mount."""
+
+    server: str
+    token: Plaintext
+    path: str = ""
+    version: str = "v2"
+    namespace: str = ""
+    ca_pem: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsAccess:
+    """How AWS Secrets Manager of one region is reached; without a key the default chain of the SDK decides."""
+
+    region: str
+    access_key_id: Plaintext | None = None
+    secret_access_key: Plaintext | None = None
+    session_token: Plaintext | None = None
+    prefix: str = ""
+
+
 class SecretSource(Protocol):
     """One authenticated secret store. Raises `StoreRefused` or `StoreUnavailable`, never a vendor's error."""
 
@@ -299,3 +323,6 @@ class Doors(Protocol):
 
     def sink(self, url: str) -> Sink:
         """Open an escrow sink by URL or folder; raises `UsageError` for an unknown scheme."""
+
+    def secret_source(self, access: VaultAccess | AwsAccess) -> SecretSource:
+        """Open a secret store (no request yet); raises `MissingExtra` when its library is not installed."""
