@@ -152,7 +152,9 @@ def _refusal(key: str, response: dict[str, Any]) -> StoreRefused | StoreUnavaila
     """Classify an error answer by its code; its text, which names request and account ids, stays behind."""
     found = response.get("Error") or {}
     code = str(found.get("Code") or "")
-    marked = "marked for deletion" in str(found.get("Message") or "") or "marked deleted" in str(found.get("Message") or "")
+    marked = "marked for deletion" in str(found.get("Message") or "") or "marked deleted" in str(
+        found.get("Message") or ""
+    )
     if code in _NOT_FOUND or (code in _INVALID and marked):
         how = "is scheduled for deletion" if marked else "does not exist"
         return StoreRefused(

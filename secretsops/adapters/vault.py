@@ -96,10 +96,12 @@ class VaultSource:
         what = f"reading {key!r} from Vault" if key else "checking the Vault token"
         try:
             answer = request()
-            text = answer.text if len(answer.content) <= DOCUMENT_LIMIT else None
+            text = answer.text if len(answer.content) <= DOCUMENT_LIMIT else ""
         except exceptions.InvalidPath:
             raise StoreRefused(
-                f"{what}: there is no such secret", reason="NotFound", hint="check mount, key and version of the KV engine"
+                f"{what}: there is no such secret",
+                reason="NotFound",
+                hint="check mount, key and version of the KV engine",
             ) from None
         except (exceptions.Forbidden, exceptions.Unauthorized):
             raise StoreRefused(
@@ -118,8 +120,6 @@ class VaultSource:
                 hint="check the address, the network and the CA bundle of the store",
             ) from None
         try:
-            if text is None:
-                raise ValueError
             return decode(text)
         except ValueError:
             raise StoreUnavailable(
@@ -154,7 +154,9 @@ def secret_path(mount: str, version: str, key: str) -> tuple[str, str]:
     else:
         home, _, path = path.partition("/")
     if not home or not path:
-        raise _invalid(f"{key!r} names a mount without a path", "set provider.vault.path, or write mount/path as the key")
+        raise _invalid(
+            f"{key!r} names a mount without a path", "set provider.vault.path, or write mount/path as the key"
+        )
     return home, path
 
 

@@ -106,11 +106,9 @@ def target_name(manifest: Manifest) -> str:
 
 def store_refs(manifest: Manifest) -> list[StoreRef]:
     """Give every store an ExternalSecret names, each once, also where the rest of it is not valid."""
-    found = []
     entries = [*_list(manifest.spec, "data"), *_list(manifest.spec, "dataFrom")]
-    for holder in [manifest.spec.get("secretStoreRef"), *(_map(entry, "sourceRef").get("storeRef") for entry in entries)]:
-        if isinstance(holder, dict) and holder.get("name"):
-            found.append(_store_ref(holder))
+    holders = [manifest.spec.get("secretStoreRef"), *(_map(entry, "sourceRef").get("storeRef") for entry in entries)]
+    found = [_store_ref(holder) for holder in holders if isinstance(holder, dict) and holder.get("name")]
     return list(dict.fromkeys(found))
 
 

@@ -234,14 +234,14 @@ class _ArrayStep:
 
 
 def _array_step(path: str) -> _ArrayStep:
-    position, query = 0, None
+    start, query = 0, None
     if path[:2] in {"#(", "#["}:
         end = _end_of_query(path)
         if end is None:
             return _ArrayStep(path)
         query = _read_query(path[2:end], every=path[end + 1 : end + 2] == "#")
-        position = end + 1
-    for position in range(position, len(path)):
+        start = end + 1
+    for position in range(start, len(path)):
         if path[position] == "|":
             return _ArrayStep(path[:position], pipe=path[position + 1 :], query=query)
         if path[position] == ".":

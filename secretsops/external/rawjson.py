@@ -10,6 +10,7 @@ What never lives here: path syntax (`secretsops.external.paths`), which provider
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def plain_number(text: str) -> str:
         number = float(text)
     except ValueError:
         return "0"
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         return {"inf": "+Inf", "-inf": "-Inf"}.get(str(number), "NaN")
     shown = format(Decimal(repr(number)), "f")
     if "." in shown:
@@ -117,14 +118,14 @@ def value_at(text: str, position: int) -> tuple[Raw, int]:
 def _end_of_brackets(text: str, position: int) -> int:
     depth = 0
     for found in _BRACKET.finditer(text, position):
-        token = found[0]
-        if token in "{[":
+        mark = found[0]
+        if mark in "{[":
             depth += 1
-        elif token in "}]":
+        elif mark in "}]":
             depth -= 1
             if depth == 0:
                 return found.end()
-        elif token == '"':
+        elif mark == '"':
             break
     return len(text)
 

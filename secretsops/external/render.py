@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from secretsops.external.model import CREATED_BY, DATA_HASH, EXTERNAL_SECRET, GROUP, MANAGED, ExternalSecret, object_hash
+from secretsops.external.model import (
+    CREATED_BY,
+    DATA_HASH,
+    EXTERNAL_SECRET,
+    GROUP,
+    MANAGED,
+    ExternalSecret,
+    object_hash,
+)
 from secretsops.manifest import Manifest
 from secretsops.ownership import Create, Leave, Refuse, Update, Write, controller_of
 from secretsops.secret import Plaintext, SecretData

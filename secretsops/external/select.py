@@ -190,5 +190,8 @@ def refuse_null_bytes(values: SecretData | Mapping[str, Plaintext], policy: str)
     for key, value in values.items():
         if policy == "Fail" and b"\0" in value.reveal():
             raise InvalidManifest(
-                f"the value of {key!r} contains a null byte", reason="NullByte", hint="or use nullBytePolicy: Ignore"
+                f'fetched secret value for key "{key}" contains null bytes; use a text-safe format such as PEM/base64 '
+                "or leave nullBytePolicy unset for intentional binary data",
+                reason="NullByte",
+                hint="use nullBytePolicy: Ignore",
             )
