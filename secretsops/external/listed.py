@@ -1,0 +1,28 @@
+"""The secret source whose values stand in the store itself (the peer's `fake` provider). Pure; for trials and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from secretsops.errors import StoreRefused
+from secretsops.ports import Fetched
+from secretsops.secret import Plaintext
+
+
+class ListedSource:
+    """Satisfies `secretsops.ports.SecretSource` over a mapping."""
+
+    dialect = "plain"
+
+    def __init__(self, values: Mapping[str, Plaintext]) -> None:
+        self._values = values
+
+    def fetch(self, key: str, version: str = "") -> Fetched:
+        """Give the value listed under key and version; raises `StoreRefused` with reason `NotFound`."""
+        found = self._values.get(key + version)
+        if found is None:
+            raise StoreRefused(f"{key!r} is not listed in the store", reason="NotFound", hint="add it to fake.data")
+        return Fetched(document=found, version=version)
+
+    def probe(self) -> None:
+        """Do nothing: there is no credential."""
