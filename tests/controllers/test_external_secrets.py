@@ -67,7 +67,7 @@ class World:
     def list(
         self, kind: GroupVersionKind, *, namespace: str = "", label_selector: str = "", **_: Any
     ) -> Sequence[Manifest]:
-        name, _, value = label_selector.partition("=")
+        name, _sign, value = label_selector.partition("=")
         found = [body for (k, ns, _), body in self.objects.items() if (k, ns) == (kind.kind, namespace)]
         return [Manifest(copy.deepcopy(b)) for b in found if b["metadata"].get("labels", {}).get(name) == value]
 
