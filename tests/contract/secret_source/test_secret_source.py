@@ -45,7 +45,10 @@ def listed() -> Subject:
         values[key] = values[f"{key}{versions[key]}"] = document
         return str(versions[key])
 
-    return Subject(ListedSource(values), write, lambda key: values.pop(key, None) and None)
+    def delete(key: str) -> None:
+        del values[key]
+
+    return Subject(ListedSource(values), write, delete)
 
 
 def vault(url: str, token: str, version: str, mount: str) -> Subject:
