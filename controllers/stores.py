@@ -206,7 +206,7 @@ class Stores:
             self._emit(manifest, "Normal", VALID, "store validated")
             if isinstance(store.provider, Listed):
                 # Compat: the peer's words for its fake provider.
-                text = f"{store.name} isn't currently maintained. Please plan and prepare accordingly."
+                text = "store isn't currently maintained. Please plan and prepare accordingly."
                 self._emit(manifest, "Warning", "StoreUnmaintained", text)
 
     def _write(self, manifest: Manifest, *, ready: bool, reason: str, message: str, capable: bool = False) -> bool:
