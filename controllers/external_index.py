@@ -1,0 +1,100 @@
+"""Which ExternalSecrets a change concerns: an index of targets and stores, fed by what the watches see.
+
+A Secret that is edited, deleted or stripped of its label wakes the ExternalSecret that made it; a store that becomes
+ready, or is changed while it is, wakes those that failed on it, so that nobody waits out a back-off for a cause that is
+gone. Changes of status alone wake nobody.
+
+What never lives here: requests, queues, values.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Hashable
+
+from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, store_refs, target_name
+from secretsops.external.status import is_ready
+from secretsops.manifest import Manifest, ObjectKey
+
+
+class ExternalIndex:
+    """Remembers per ExternalSecret the target, the stores and whether it is ready. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._places: dict[ObjectKey, set[Hashable]] = {}
+        self._waiting: dict[Hashable, set[ObjectKey]] = defaultdict(set)
+        self._signs: dict[ObjectKey, Hashable] = {}
+        self._failed: set[ObjectKey] = set()
+
+    def external(self, manifest: Manifest) -> list[ObjectKey]:
+        """Take note of an ExternalSecret; gives its key when it is new or more than its status changed."""
+        key = manifest.key
+        places: set[Hashable] = {("Secret", manifest.namespace, target_name(manifest))}
+        for ref in store_refs(manifest):
+            home = "" if ref.kind == CLUSTER_SECRET_STORE.kind else manifest.namespace
+            places.add((ref.kind, home, ref.name))
+        with self._lock:
+            self._replace(key, places)
+            self._failed.discard(key)
+            if not is_ready(manifest.status):
+                self._failed.add(key)
+            return [key] if self._is_news(key, _sign(manifest)) else []
+
+    def external_gone(self, key: ObjectKey) -> None:
+        """Forget an ExternalSecret."""
+        with self._lock:
+            self._replace(key, set())
+            self._failed.discard(key)
+            self._signs.pop(key, None)
+
+    def store(self, manifest: Manifest) -> tuple[list[ObjectKey], list[ObjectKey]]:
+        """Take note of a store; gives what to validate (itself, when changed) and the ExternalSecrets to wake."""
+        key, ready = manifest.key, is_ready(manifest.status)
+        with self._lock:
+            itself = [key] if self._is_news(key, _sign(manifest)) else []
+            turned = self._is_news(ObjectKey("ready", key.kind, key.namespace, key.name), ready)
+            concerned = self._waiting.get((key.kind, key.namespace, key.name), set())
+            woken = sorted(concerned & self._failed) if ready and (turned or itself) else []
+        return itself, woken
+
+    def store_gone(self, key: ObjectKey) -> None:
+        """Forget a store."""
+        with self._lock:
+            self._signs.pop(key, None)
+            self._signs.pop(ObjectKey("ready", key.kind, key.namespace, key.name), None)
+
+    def secret(self, manifest: Manifest) -> list[ObjectKey]:
+        """Give the ExternalSecrets whose target a changed or deleted Secret is."""
+        with self._lock:
+            return sorted(self._waiting.get(("Secret", manifest.namespace, manifest.name), set()))
+
+    def _is_news(self, key: ObjectKey, sign: Hashable) -> bool:
+        known = self._signs.get(key)
+        self._signs[key] = sign
+        return known != sign
+
+    def _replace(self, key: ObjectKey, places: set[Hashable]) -> None:
+        for place in self._places.pop(key, set()) - places:
+            self._waiting[place].discard(key)
+            if not self._waiting[place]:
+                del self._waiting[place]
+        for place in places:
+            self._waiting[place].add(key)
+        if places:
+            self._places[key] = places
+
+
+def _sign(manifest: Manifest) -> Hashable:
+    """Give what tells one state of an object from another, its status aside."""
+    metadata = manifest.metadata
+    return (
+        manifest.uid,
+        manifest.generation,
+        tuple(sorted(manifest.labels.items())),
+        # Finalizers count: what removes ours has to see it put back. Events of our own status writes do not.
+        tuple(sorted(manifest.annotations.items())) if manifest.kind.kind == EXTERNAL_SECRET.kind else (),
+        tuple(metadata.get("finalizers") or ()),
+        metadata.get("deletionTimestamp") is not None,
+    )
