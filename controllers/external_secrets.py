@@ -17,6 +17,7 @@ from typing import Any
 from controllers.stores import SharedSource, Stores
 from secretsops.clock import SystemClock
 from secretsops.errors import (
+    AlreadyExists,
     ApiError,
     Conflict,
     Invalid,
@@ -40,11 +41,11 @@ from secretsops.external.model import (
     store_refs,
     target_name,
 )
-from secretsops.external.render import created_by, decide, field_manager, is_intact
+from secretsops.external.render import compose, created_by, field_manager, is_intact
 from secretsops.external.select import checked_keys, convert_keys, decoded, extract, refuse_null_bytes, select
 from secretsops.external.status import DELETED, MISSING, SYNCED, SYNCED_ERROR, stamp, with_ready
 from secretsops.manifest import Manifest, ObjectKey
-from secretsops.ownership import Create, Leave, Refuse, Update, controller_of
+from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
 from secretsops.ports import Clock, Cluster, PatchType
 from secretsops.secret import Plaintext
 
@@ -151,7 +152,7 @@ class ExternalSecrets:
         target = manifest.spec.get("target")
         if isinstance(target, dict) and target.get("deletionPolicy") == "Delete":
             live = self._secret(target_name(manifest), manifest.namespace)
-            if live is not None and _is_owned(live, manifest.name):
+            if live is not None and is_of_external_secret(live, manifest.name):
                 self._delete(live)
         with contextlib.suppress(NotFound):
             self._with_finalizers(manifest, [name for name in finalizers if name != FINALIZER])
@@ -194,8 +195,6 @@ class ExternalSecrets:
                 shown = f"spec.dataFrom[{pull.index}]" + (f" (key={pull.key})" if pull.secret_key else "")
                 text = f"secret does not exist at provider using {shown}"
                 self._emit(manifest, "Normal", "MissingProviderSecret", text)
-            except ApiError:
-                raise
             except SecretsOpsError as error:
                 raise _CannotFetch(where, error) from None
         return values
@@ -214,7 +213,7 @@ class ExternalSecrets:
             return Done("refused")
         text = "secret deleted due to DeletionPolicy=Delete"
         if live is not None:
-            if not _is_owned(live, wanted.name):
+            if not is_of_external_secret(live, wanted.name):
                 self._fail(manifest, "could not delete secret", f"secret {live.name} is not ours to delete")
                 return Done("refused")
             self._delete(live)
@@ -244,6 +243,9 @@ class ExternalSecrets:
         try:
             self._drop_renamed(manifest, wanted)
             action = self._act(wanted, values, live)
+        except (AlreadyExists, Conflict):
+            # Somebody was faster: look again, there is nothing to tell yet.
+            raise
         except SecretsOpsError as error:
             self._fail(manifest, *_told(error), binding=binding)
             if isinstance(error, Refused):
@@ -256,7 +258,8 @@ class ExternalSecrets:
 
     def _act(self, wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> str:
         manager = field_manager(wanted.name)
-        match decide(wanted, values, live):
+        secret = compose(wanted, values, live)
+        match decide_external(secret, live, name=wanted.name, creation=wanted.target.creation):
             case Create(body):
                 self._cluster.create(body, field_manager=manager)
                 return "created"
@@ -279,7 +282,7 @@ class ExternalSecrets:
             SECRET, namespace=wanted.namespace, label_selector=f"{CREATED_BY}={created_by(wanted)}"
         )
         for secret in ours:
-            if secret.name != wanted.target.name and _is_owned(secret, wanted.name):
+            if secret.name != wanted.target.name and is_of_external_secret(secret, wanted.name):
                 self._delete(secret)
                 self._emit(manifest, "Normal", "Deleted", "secret deleted because it was orphaned")
 
@@ -357,16 +360,9 @@ def _told(error: SecretsOpsError) -> tuple[str, str]:
         return "failed to take ownership of target secret", error.message
     if isinstance(error, Invalid) and "immutable" in error.message:
         return "could not update secret, target is immutable", "the secret is immutable; delete it to have it made anew"
-    if isinstance(error, ApiError) and not isinstance(error, Conflict):
+    if isinstance(error, ApiError):
         return "could not update secret", f"the API server refused the secret ({error.reason})"
     return "could not update secret", error.message
-
-
-def _is_owned(live: Manifest, name: str) -> bool:
-    """Say whether the ExternalSecret of this name controls a Secret; its uid may be from before a restore."""
-    owner = controller_of(live) or {}
-    group = str(owner.get("apiVersion") or "").partition("/")[0]
-    return (group, owner.get("kind"), owner.get("name")) == (EXTERNAL_SECRET.group, EXTERNAL_SECRET.kind, name)
 
 
 def _created(manifest: Manifest) -> dt.datetime | None:

@@ -130,3 +130,56 @@ def _replaced(wanted: Manifest, live: Manifest, *, renewed: bool) -> dict[str, A
     if wanted.body.get("immutable") is not None:
         body["immutable"] = wanted.body["immutable"]
     return _compared(body)
+
+
+# --- ExternalSecrets -----------------------------------------------------------------------------------
+
+_EXTERNAL = ("external-secrets.io", "ExternalSecret")
+
+
+def is_of_external_secret(live: Manifest, name: str) -> bool:
+    """Say whether the ExternalSecret of this name is the controller of a Secret.
+
+    The name is what counts: after a restore the uid is that of an object from before (External Secrets 2.9.0 too).
+    """
+    owner = controller_of(live) or {}
+    return (*_owner_kind(owner), owner.get("name")) == (*_EXTERNAL, name)
+
+
+def decide_external(wanted: Manifest, live: Manifest | None, *, name: str, creation: str) -> Write:
+    """Decide about the target Secret of the ExternalSecret `name` (`pkg/controllers/externalsecret`, v2.9.0).
+
+    Another ExternalSecret's Secret is refused under every policy, another controller's under Owner. Merge waits until
+    somebody makes the Secret. Compat: a Secret that nobody controls is taken over without a question.
+    """
+    if live is None:
+        return Leave() if creation == "Merge" else Create(wanted)
+    owner = controller_of(live)
+    if owner is not None and not is_of_external_secret(live, name):
+        if _owner_kind(owner) == _EXTERNAL:
+            holder = owner.get("name")
+            return Refuse(
+                "OwnedByAnother",
+                f"unable to mutate secret {live.name}: secret is owned by another ExternalSecret: {holder}",
+            )
+        if creation == "Owner":
+            holder = f"{owner.get('kind')} {owner.get('name')}"
+            return Refuse("OwnershipConflict", f"secret {live.name} is controlled by {holder}")
+    return Leave() if _decided(wanted.body) == _decided(live.body) else Update(wanted)
+
+
+def _owner_kind(owner: dict[str, object]) -> tuple[str, object]:
+    return str(owner.get("apiVersion") or "").partition("/")[0], owner.get("kind")
+
+
+def _decided(body: dict[str, Any]) -> dict[str, Any]:
+    """Give what an ExternalSecret decides of a Secret; absent and empty are the same."""
+    metadata = body.get("metadata") or {}
+    return {
+        "data": body.get("data") or {},
+        "type": body.get("type") or "Opaque",
+        "immutable": body.get("immutable") or False,
+        "labels": metadata.get("labels") or {},
+        "annotations": metadata.get("annotations") or {},
+        "owners": metadata.get("ownerReferences") or [],
+    }

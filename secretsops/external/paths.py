@@ -121,7 +121,7 @@ def _in_object(search: _Search, text: str, path: str) -> bool:
     for quoted, value in members(text):
         search.work.spend(len(value.text))
         key = unquote(quoted)
-        if not (_like(key, step.part) if step.wild else key == step.part):
+        if not (_like(key, step.part, search.work) if step.wild else key == step.part):
             continue
         if step.rest is None:
             search.value = value
@@ -170,7 +170,7 @@ def _by_query(search: _Search, values: list[Raw], step: _ArrayStep) -> bool:
             continue
         else:
             probed = value
-        if not _matches(query, probed):
+        if not _matches(query, probed, search.work):
             continue
         result = value if inner is None else _get(value.text, inner, search.work)
         if not query.every:
@@ -310,7 +310,7 @@ def _split_pipe(search: _Search, path: str) -> str:
 # --- Queries -------------------------------------------------------------------------------------------
 
 
-def _matches(query: _Query, value: Raw) -> bool:
+def _matches(query: _Query, value: Raw, work: _Work) -> bool:
     operand = query.operand
     if operand.startswith("~"):
         ish = _is_ish(value, operand[1:])
@@ -322,7 +322,7 @@ def _matches(query: _Query, value: Raw) -> bool:
     if not query.operator:
         return True
     if value.kind == "string":
-        return _compare_text(value.string(), query.operator, operand)
+        return _compare_text(value.string(), query.operator, operand, work)
     if value.kind == "number":
         return _compare(_number(value.text), query.operator, _number(operand))
     if value.kind in {"true", "false"}:
@@ -362,9 +362,9 @@ def _compare(left: float, operator: str, right: float) -> bool:
     return operator in order and order[operator]()
 
 
-def _compare_text(left: str, operator: str, right: str) -> bool:
+def _compare_text(left: str, operator: str, right: str, work: _Work) -> bool:
     if operator in {"%", "!%"}:
-        return _like(left, right) == (operator == "%")
+        return _like(left, right, work) == (operator == "%")
     rank = (left > right) - (left < right)
     return _compare(rank, operator, 0)
 
@@ -377,8 +377,9 @@ def _compare_truth(kind: str, operator: str, operand: str) -> bool:
     return operator == "<=" or (operator == "<" and operand == "true")
 
 
-def _like(text: str, pattern: str) -> bool:
-    """Match `*` and `?`; a backslash makes the next character plain. Quadratic at worst, in bounded lengths."""
+def _like(text: str, pattern: str, work: _Work) -> bool:
+    """Match `*` and `?`; a backslash makes the next character plain. Quadratic at worst, and paid for as such."""
+    work.spend(len(text) * len(pattern) if "*" in pattern else len(pattern))
     tokens = re.findall(r"\\?.", pattern, re.DOTALL)
     at = token = 0
     star, resume = -1, 0

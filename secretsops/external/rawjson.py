@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+DEPTH_LIMIT = 200
+"""Nested levels of a document that is decoded; what is only walked has no such limit."""
 STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 """A complete JSON string. Linear: the two classes cannot match the same character."""
 _BRACKET = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
@@ -180,12 +182,26 @@ def decode(text: str) -> Any:
     Raises:
         ValueError: not JSON. Its message is ours alone: the library's may quote the text.
     """
+    if _is_deep(text):
+        raise ValueError("nested too deeply")
     decoder = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_no_constant)
     try:
         value, _ = decoder.raw_decode(text.lstrip(" \t\r\n"))
     except (ValueError, RecursionError):
         raise ValueError("not JSON") from None
     return value
+
+
+def _is_deep(text: str) -> bool:
+    """Say whether brackets nest deeper than `DEPTH_LIMIT`; plain documents are told by counting alone."""
+    if text.count("[") + text.count("{") <= DEPTH_LIMIT:
+        return False
+    depth = 0
+    for found in _BRACKET.finditer(text):
+        depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(found[0], 0)
+        if depth > DEPTH_LIMIT:
+            return True
+    return False
 
 
 def _no_constant(_name: str) -> Any:

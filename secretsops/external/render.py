@@ -1,9 +1,9 @@
 """The Secret an ExternalSecret asks for, from its values and the Secret that is there. Pure.
 
 Marks, digests and the owner reference are the peer's to the byte, so that either controller takes over what the other
-wrote. `decide` compares and gives one answer; the spine carries it out.
+wrote. Who may write it is decided by `secretsops.ownership`.
 
-What never lives here: fetching and selecting values, the cluster.
+What never lives here: fetching and selecting values, decisions, the cluster.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from secretsops.external.model import (
     CREATED_BY,
     DATA_HASH,
     EXTERNAL_SECRET,
-    GROUP,
     MANAGED,
     ExternalSecret,
     object_hash,
 )
 from secretsops.manifest import Manifest
-from secretsops.ownership import Create, Leave, Refuse, Update, Write, controller_of
 from secretsops.secret import Plaintext, SecretData
 
 _MANAGER = "externalsecrets.external-secrets.io/"
@@ -63,42 +61,12 @@ def is_intact(wanted: ExternalSecret, live: Manifest | None) -> bool:
     return live.annotations.get(DATA_HASH) == data_hash(SecretData.of({"data": live.body.get("data")}))
 
 
-def decide(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> Write:
-    """Decide about the target Secret; `None` is no business of this function, and `Merge` leaves an absent target.
+def compose(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> Manifest:
+    """Give the Secret as it should be, on top of the one that is there; it carries that one's resourceVersion.
 
-    Refusals: another ExternalSecret, or under Owner any other controller, holds the Secret. A Secret that nobody
-    controls is taken over, as the peer does: with Owner its data is replaced, with Merge it is laid over.
+    Owner and Orphan replace all data; Merge and CreateOrMerge lay theirs over it and take away what they laid before.
     """
-    if live is None:
-        if wanted.target.creation == "Merge":
-            return Leave()
-        return Create(Manifest(_body(wanted, values, None)))
-    refusal = _refusal(wanted, live)
-    if refusal is not None:
-        return refusal
-    body = _body(wanted, values, live)
-    return Leave() if _slim(body) == _slim(live.body) else Update(Manifest(body))
-
-
-def _refusal(wanted: ExternalSecret, live: Manifest) -> Refuse | None:
-    owner = controller_of(live)
-    if owner is None:
-        return None
-    group = str(owner.get("apiVersion") or "").partition("/")[0]
-    ours = group == GROUP and owner.get("kind") == EXTERNAL_SECRET.kind
-    if ours and owner.get("name") == wanted.name:
-        # The uid may be that of an ExternalSecret from before a restore: the name is what counts.
-        return None
-    holder = f"{owner.get('kind')} {owner.get('name')}"
-    if ours:
-        return Refuse(
-            "OwnedByAnother",
-            f"unable to mutate secret {wanted.target.name}: "
-            f"secret is owned by another ExternalSecret: {owner.get('name')}",
-        )
-    if wanted.target.creation == "Owner":
-        return Refuse("OwnershipConflict", f"secret {wanted.target.name} is controlled by {holder}")
-    return None
+    return Manifest(_body(wanted, values, live))
 
 
 def _body(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> dict[str, Any]:
@@ -161,16 +129,3 @@ def _owned_fields(metadata: Mapping[str, Any], manager: str) -> dict[str, set[st
         for name, holder in (("data", fields), ("labels", inner), ("annotations", inner)):
             owned[name] |= {key[2:] for key in holder.get(f"f:{name}") or {} if key.startswith("f:")}
     return owned
-
-
-def _slim(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what an update would change, absent and empty being the same."""
-    metadata = body.get("metadata") or {}
-    return {
-        "data": body.get("data") or {},
-        "type": body.get("type") or "Opaque",
-        "immutable": body.get("immutable") or False,
-        "labels": metadata.get("labels") or {},
-        "annotations": metadata.get("annotations") or {},
-        "owners": metadata.get("ownerReferences") or [],
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,17 +14,18 @@ from secretsops.external.model import (
     CREATED_BY,
     DATA_HASH,
     MANAGED,
+    ExternalSecret,
     StoreRef,
     object_hash,
     read,
     store_refs,
     target_name,
 )
-from secretsops.external.render import created_by, data_hash, decide, field_manager, is_intact
+from secretsops.external.render import compose, created_by, data_hash, field_manager, is_intact
 from secretsops.external.status import is_ready, stamp, with_ready
 from secretsops.external.store import Aws, KeyRef, Listed, Vault, admits, needs_labels, read_store
 from secretsops.manifest import Manifest
-from secretsops.ownership import Create, Leave, Refuse, Update
+from secretsops.ownership import Create, Leave, Refuse, Update, Write, decide_external
 from secretsops.secret import Plaintext, SecretData
 
 NOW = dt.datetime(2027, 1, 1, 12, tzinfo=dt.UTC)
@@ -174,6 +176,12 @@ def test_field_managers_of_long_names_are_digests() -> None:
 
 
 # --- The Secret ----------------------------------------------------------------------------------------
+
+
+def decide(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> Write:
+    """Compose and decide, as the spine does."""
+    composed = compose(wanted, values, live)
+    return decide_external(composed, live, name=wanted.name, creation=wanted.target.creation)
 
 
 def made(**spec: Any) -> Manifest:

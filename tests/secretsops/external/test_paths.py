@@ -132,6 +132,8 @@ def test_a_long_path_is_refused() -> None:
         ("[" + "1," * 400_000 + "1]", "#(==2)#"),
         ("[" + "[1]," * 2_000 + "1]", "#.#.#.#.#"),
         ('{"' + "a" * 50_000 + '":1}', "*a*a*a*a*a*b"),
+        ('{"' + "a" * 50_000 + '":1}', "*" + "a" * 900 + "b"),
+        ('["' + '","'.join(["a" * 1000] * 1000) + '"]', "#(%*" + "a" * 500 + "b)#"),
         ('{"a":"' + "\\" * 100_001, "a"),
         ("[{}" + ",{}" * 3_000 + "]", "#(" * 200 + "a" + ")" * 200),
         ("{}", "[" * 500 + "]" * 500),
@@ -197,3 +199,11 @@ def test_values_do_not_print_themselves() -> None:
 
 def test_a_literal_name_is_one_key() -> None:
     assert lookup(DOCUMENT, literally("a.b")).string() == "dotted"
+
+
+def test_a_document_nested_too_deeply_is_not_decoded() -> None:
+    """Decoding recurses; 200 levels are more than any secret has."""
+    assert decode("[" * 200 + "]" * 200)
+    with pytest.raises(ValueError, match="nested"):
+        decode('{"a":' * 201 + "1" + "}" * 201)
+    assert decode('{"a":"' + "[" * 500 + '"}')
