@@ -9,6 +9,7 @@ What never lives here: requests, queues, values.
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections import defaultdict
 from collections.abc import Hashable
@@ -27,8 +28,9 @@ class ExternalIndex:
         self._waiting: dict[Hashable, set[ObjectKey]] = defaultdict(set)
         self._signs: dict[ObjectKey, Hashable] = {}
         self._failed: set[ObjectKey] = set()
+        self._since: dict[ObjectKey, dt.datetime] = {}
 
-    def external(self, manifest: Manifest) -> list[ObjectKey]:
+    def external(self, manifest: Manifest, now: dt.datetime) -> list[ObjectKey]:
         """Take note of an ExternalSecret; gives its key when it is new or more than its status changed."""
         key = manifest.key
         places: set[Hashable] = {("Secret", manifest.namespace, target_name(manifest))}
@@ -40,7 +42,16 @@ class ExternalIndex:
             self._failed.discard(key)
             if not is_ready(manifest.status):
                 self._failed.add(key)
-            return [key] if self._is_news(key, _sign(manifest)) else []
+            if not self._is_news(key, _sign(manifest)):
+                return []
+            # The newest change counts: a value read before it must not serve it.
+            self._since[key] = now
+            return [key]
+
+    def since(self, key: ObjectKey) -> dt.datetime | None:
+        """Give, once, when the watch told of an ExternalSecret; None for a pass that has another cause."""
+        with self._lock:
+            return self._since.pop(key, None)
 
     def external_gone(self, key: ObjectKey) -> None:
         """Forget an ExternalSecret."""
@@ -48,6 +59,7 @@ class ExternalIndex:
             self._replace(key, set())
             self._failed.discard(key)
             self._signs.pop(key, None)
+            self._since.pop(key, None)
 
     def store(self, manifest: Manifest) -> tuple[list[ObjectKey], list[ObjectKey]]:
         """Take note of a store; gives what to validate (itself, when changed) and the ExternalSecrets to wake."""

@@ -82,8 +82,8 @@ class ExternalSecrets:
         self._emit = emit
         self._clock = clock or SystemClock()
 
-    def reconcile(self, key: ObjectKey) -> Done:
-        """Bring one Secret in line with its ExternalSecret.
+    def reconcile(self, key: ObjectKey, *, since: dt.datetime | None = None) -> Done:
+        """Bring one Secret in line with its ExternalSecret. `since` is when a watch told of it, None for another cause.
 
         Raises:
             SecretsOpsError: it could not be done; status and event say why, the queue tries again.
@@ -113,7 +113,7 @@ class ExternalSecrets:
         if not due and is_intact(wanted, live):
             return Done("fresh", next_pass(wanted, refreshed_at(manifest.status), started))
         # 5. Fetch and select all values, or none.
-        acceptable = oldest_acceptable(wanted, manifest.status, _created(manifest), started) if due else started
+        acceptable = oldest_acceptable(wanted, manifest.status, since, started) if due else started
         try:
             values = self._values(manifest, wanted, stores, acceptable)
         except _CannotFetch as failure:
@@ -363,7 +363,3 @@ def _told(error: SecretsOpsError) -> tuple[str, str]:
     if isinstance(error, ApiError):
         return "could not update secret", f"the API server refused the secret ({error.reason})"
     return "could not update secret", error.message
-
-
-def _created(manifest: Manifest) -> dt.datetime | None:
-    return refreshed_at({"refreshTime": manifest.metadata.get("creationTimestamp")})

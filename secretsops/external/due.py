@@ -69,23 +69,19 @@ def next_pass(wanted: ExternalSecret, started: dt.datetime | None, now: dt.datet
 
 
 def oldest_acceptable(
-    wanted: ExternalSecret, status: Mapping[str, object], created: dt.datetime | None, now: dt.datetime
+    wanted: ExternalSecret, status: Mapping[str, object], since: dt.datetime | None, now: dt.datetime
 ) -> dt.datetime:
     """Give the moment from which on a value fetched for another object may serve this one too.
 
-    That is when this object became due: what was read after it could have been read for it. Only a first sync and an
-    elapsed interval have such a moment; after a change, a drift or a failure the answer is `now`, so that nobody
-    gets a value older than what made them ask.
+    That is when its reason to ask came up, by the controller's own clock: when the interval elapsed, or when the watch
+    told of the object or its change (`since`). What was read later could have been read for it. Without such a moment
+    (a drift, a retry) it is `now`, so that nobody gets a value older than what made them ask.
     """
-    at = refreshed_at(status)
-    if not status.get("conditions"):
-        # creationTimestamp is cut to whole seconds.
-        return min(now, created + dt.timedelta(seconds=1)) if created else now
-    if at is None or status.get("syncedResourceVersion") != synced_version(wanted) or not _ready(status):
-        return now
-    if wanted.refresh != "Periodic" or wanted.interval <= 0 or at > now:
-        return now
-    return min(now, at + dt.timedelta(seconds=wanted.interval))
+    at, unchanged = refreshed_at(status), status.get("syncedResourceVersion") == synced_version(wanted)
+    elapses = wanted.refresh == "Periodic" and wanted.interval > 0
+    if at is not None and at <= now and unchanged and elapses and _ready(status):
+        return min(now, at + dt.timedelta(seconds=wanted.interval))
+    return min(now, since) if since is not None else now
 
 
 def _ready(status: Mapping[str, object]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from controllers.external_index import ExternalIndex
 from secretsops.manifest import Manifest, ObjectKey
 
+NOW = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 PLACE = ObjectKey("external-secrets.io", "ExternalSecret", "shop", "app")
 
 
@@ -42,27 +44,27 @@ def secret(name: str) -> Manifest:
 )  # fmt: skip
 def test_a_change_of_more_than_status_is_news(change: dict[str, Any]) -> None:
     index = ExternalIndex()
-    assert index.external(external()) == [PLACE]
-    assert index.external(external(ready=False)) == []
-    assert index.external(external(**change)) == [PLACE]
+    assert index.external(external(), NOW) == [PLACE]
+    assert index.external(external(ready=False), NOW) == []
+    assert index.external(external(**change), NOW) == [PLACE]
 
 
 def test_a_secret_wakes_the_external_secret_that_makes_it() -> None:
     """Under its own name or the target's, and no longer after it is renamed or gone."""
     index = ExternalIndex()
-    index.external(external())
+    index.external(external(), NOW)
     assert index.secret(secret("app")) == [PLACE]
-    index.external(external(target="creds"))
+    index.external(external(target="creds"), NOW)
     assert (index.secret(secret("app")), index.secret(secret("creds"))) == ([], [PLACE])
     index.external_gone(PLACE)
     assert index.secret(secret("creds")) == []
-    assert index.external(external()) == [PLACE]
+    assert index.external(external(), NOW) == [PLACE]
 
 
 @pytest.mark.parametrize(("kind", "name"), [("SecretStore", "store"), ("ClusterSecretStore", "wide")])
 def test_a_store_that_becomes_ready_wakes_those_that_failed_on_it(kind: str, name: str) -> None:
     index = ExternalIndex()
-    index.external(external(ready=False))
+    index.external(external(ready=False), NOW)
     store = made(kind, name, {}, ready=False)
     assert index.store(store) == ([store.key], [])
     assert index.store(made(kind, name, {}, ready=True)) == ([], [PLACE])
@@ -74,7 +76,17 @@ def test_a_store_that_becomes_ready_wakes_those_that_failed_on_it(kind: str, nam
 
 def test_a_store_wakes_nobody_who_is_content_or_elsewhere() -> None:
     index = ExternalIndex()
-    index.external(external())
+    index.external(external(), NOW)
     assert index.store(made("SecretStore", "store", {}, ready=True))[1] == []
-    index.external(external(ready=False, store="other"))
+    index.external(external(ready=False, store="other"), NOW)
     assert index.store(made("SecretStore", "store", {}, ready=True, generation=2))[1] == []
+
+
+def test_the_moment_of_the_newest_change_is_given_once() -> None:
+    """It bounds the age of a shared value, so it never goes back and never serves a retry."""
+    index = ExternalIndex()
+    later = NOW + dt.timedelta(seconds=3)
+    index.external(external(), NOW)
+    index.external(external(generation=2), later)
+    index.external(external(generation=2, ready=False), later + dt.timedelta(seconds=1))
+    assert (index.since(PLACE), index.since(PLACE)) == (later, None)

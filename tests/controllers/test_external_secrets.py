@@ -233,7 +233,7 @@ def test_extract_comes_first_and_data_wins(world: World, spine: ExternalSecrets)
 
 
 def test_one_document_is_fetched_once(world: World, spine: ExternalSecrets) -> None:
-    """Five properties of a path are one request, and objects that became due together share it."""
+    """Five properties of a path are one request."""
     entries = [{"secretKey": f"k{n}", "remoteRef": {"key": "db", "property": "user"}} for n in range(5)]
     applied(world, spine, data=entries)
     assert world.fetches == ["db"]
@@ -247,6 +247,19 @@ def test_nothing_is_asked_or_written_when_nothing_is_due(world: World, spine: Ex
     done = spine.reconcile(PLACE)
     assert (done.action, done.again) == ("fresh", 1800.5)
     assert (world.fetches, world.writes) == ([], [])
+
+
+def test_objects_that_the_watch_told_of_together_share_a_request(world: World, spine: ExternalSecrets) -> None:
+    """Twenty ExternalSecrets on one path are one request; one that comes later asks anew."""
+    since = world.time
+    for number in range(20):
+        world.put(external(metadata={"name": f"app{number}"}))
+        world.pass_time(seconds=0.1)
+        spine.reconcile(ObjectKey(PLACE.group, PLACE.kind, "shop", f"app{number}"), since=since)
+    assert world.fetches == ["db"]
+    world.put(external(metadata={"name": "late"}))
+    spine.reconcile(ObjectKey(PLACE.group, PLACE.kind, "shop", "late"), since=world.time)
+    assert world.fetches == ["db", "db"]
 
 
 # --- Changes -------------------------------------------------------------------------------------------

@@ -145,16 +145,17 @@ def test_the_next_pass_comes_when_the_interval_has_elapsed() -> None:
 
 
 def test_a_shared_value_is_never_older_than_the_reason_to_ask() -> None:
-    """First syncs and elapsed intervals may share what was read since; changes and failures read anew."""
+    """What came up by watch or by time may share what was read since; drifts and retries read anew."""
     manifest = external(refreshInterval="60s")
-    wanted, created = read(manifest), NOW - dt.timedelta(hours=1)
-    assert oldest_acceptable(wanted, {}, created, NOW) == created + dt.timedelta(seconds=1)
+    wanted, since = read(manifest), NOW - dt.timedelta(seconds=5)
+    assert oldest_acceptable(wanted, {}, since, NOW) == since
     assert oldest_acceptable(wanted, {}, None, NOW) == NOW
-    assert oldest_acceptable(wanted, synced(manifest, ago=100), created, NOW) == NOW - dt.timedelta(seconds=40)
+    assert oldest_acceptable(wanted, {}, NOW + dt.timedelta(hours=1), NOW) == NOW
+    assert oldest_acceptable(wanted, synced(manifest, ago=100), None, NOW) == NOW - dt.timedelta(seconds=40)
     failed = synced(manifest, ago=100) | {"conditions": [{"type": "Ready", "status": "False"}]}
-    assert oldest_acceptable(wanted, failed, created, NOW) == NOW
+    assert oldest_acceptable(wanted, failed, None, NOW) == NOW
     changed = synced(manifest, ago=100) | {"syncedResourceVersion": "0-x"}
-    assert oldest_acceptable(wanted, changed, created, NOW) == NOW
+    assert oldest_acceptable(wanted, changed, since, NOW) == since
 
 
 # --- The peer's digests --------------------------------------------------------------------------------
