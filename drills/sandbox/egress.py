@@ -1,0 +1,149 @@
+"""The way from the API server to Pods: an HTTP CONNECT proxy on a Unix socket that maps Pod addresses to loopback.
+
+The API server refuses loopback addresses in EndpointSlices, so a Pod has a made-up address and every dial to one
+leaves through `--egress-selector-config-file` to this proxy. An address nobody registered gets 502, as an unreachable
+Pod would. Never here: what is behind an address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import shutil
+import socket
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+_HEAD_LIMIT = 8192
+_IDLE = 300.0
+"""Seconds without a byte after which a tunnel is closed."""
+
+Resolve = Callable[[str, int], int]
+"""(host, port) -> loopback port; 0 when there is nobody."""
+
+
+class Egress:
+    """A running proxy; `socket_path` is what the API server is told."""
+
+    def __init__(self) -> None:
+        # A folder of its own under /tmp: the path of a Unix socket may have 104 characters (macOS), a world's may not.
+        self._folder = Path(tempfile.mkdtemp(prefix="secretsops-", dir="/tmp"))
+        self.socket_path = self._folder / "egress.sock"
+        self._routes: dict[tuple[str, int], int] = {}
+        self._fallback: Resolve | None = None
+        self._server = _Server(str(self.socket_path), _Tunnel)
+        self._server.resolve = self.resolve
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="egress", daemon=True)
+        self._thread.start()
+
+    def route(self, host: str, port: int, local_port: int) -> None:
+        """Send `host:port` to a port of loopback; 0 takes the route away."""
+        if local_port:
+            self._routes[host, port] = local_port
+        else:
+            self._routes.pop((host, port), None)
+
+    def fall_back(self, resolve: Resolve) -> None:
+        """Ask this when no route is known, such as for the cluster address of a Service."""
+        self._fallback = resolve
+
+    def resolve(self, host: str, port: int) -> int:
+        """Give the loopback port behind an address, 0 when there is none."""
+        found = self._routes.get((host, port), 0)
+        return found or (self._fallback(host, port) if self._fallback else 0)
+
+    def close(self) -> None:
+        """Stop listening and end the tunnels."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+    resolve: Resolve
+
+    def __init__(self, address: str, handler: type[socketserver.BaseRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def keep(self, *sockets: socket.socket) -> None:
+        """Remember the sockets of a tunnel, to end it when the proxy closes."""
+        with self._lock:
+            self._open.update(sockets)
+
+    def forget(self, *sockets: socket.socket) -> None:
+        """A tunnel has ended."""
+        with self._lock:
+            self._open.difference_update(sockets)
+
+    def server_close(self) -> None:
+        """Close the listener and shut the tunnels down; their threads then end."""
+        super().server_close()
+        with self._lock:
+            for each in self._open:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A tunnel that breaks is the peers' business; the API server logs its side."""
+
+
+class _Tunnel(socketserver.BaseRequestHandler):
+    server: _Server
+    request: socket.socket
+
+    def handle(self) -> None:
+        """Serve one CONNECT request, then carry bytes until either side closes."""
+        self.request.settimeout(10)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if len(head) > _HEAD_LIMIT or not (part := self.request.recv(4096)):
+                return
+            head += part
+        words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+        host, _, port = words[1].rpartition(":") if len(words) == 3 else ("", "", "")
+        local = self.server.resolve(host.strip("[]"), int(port)) if words[0] == "CONNECT" and port.isdigit() else 0
+        try:
+            if not local:
+                raise ConnectionRefusedError
+            target = socket.create_connection(("127.0.0.1", local), timeout=5)
+        except OSError:
+            self.request.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            return
+        with target:
+            self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            self.server.keep(self.request, target)
+            try:
+                _carry(self.request, target)
+            finally:
+                self.server.forget(self.request, target)
+
+
+def _carry(left: socket.socket, right: socket.socket) -> None:
+    """Copy bytes both ways until one side ends or nothing comes for long."""
+    left.settimeout(_IDLE)
+    right.settimeout(_IDLE)
+    with selectors.DefaultSelector() as selector:
+        selector.register(left, selectors.EVENT_READ, right)
+        selector.register(right, selectors.EVENT_READ, left)
+        while selector.get_map():
+            ready = selector.select(_IDLE)
+            if not ready:
+                return
+            for key, _ in ready:
+                source = key.fileobj
+                assert isinstance(source, socket.socket)
+                content = source.recv(65536)
+                if content:
+                    key.data.sendall(content)
+                    continue
+                selector.unregister(source)
+                with contextlib.suppress(OSError):
+                    key.data.shutdown(socket.SHUT_WR)

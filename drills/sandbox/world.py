@@ -1,0 +1,142 @@
+"""The disposable world as a context manager: clusters, OpenBao, AWS, Git, each started when first asked for.
+
+    with Sandbox(progress=print) as world:
+        cluster = world.cluster("a")
+        world.openbao().write("shop/db", {"password": "..."})
+
+Demo, drills, tests and `secretsops sandbox` use this one object. Everything listens on loopback, and dies with this
+process. Never here: what happens in the world.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from drills.sandbox.aws import Aws
+from drills.sandbox.binaries import Progress, find_binaries
+from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.git_server import GitServer
+from drills.sandbox.node_agent import NodeAgent
+from drills.sandbox.openbao import OpenBao
+from drills.sandbox.processes import Processes
+from secretsops.errors import UsageError
+
+
+class Sandbox:
+    """A world in a folder: one of its own that goes with it, or one given, which stays (logs, repositories)."""
+
+    def __init__(self, folder: Path | None = None, progress: Progress | None = None) -> None:
+        self._own = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="secretsops-sandbox-"))
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.clusters: dict[str, ControlPlane] = {}
+        self._say: Progress = progress or (lambda _: None)
+        self._lock = threading.RLock()
+        self._processes: Processes | None = None
+        self._agents: dict[str, NodeAgent] = {}
+        self._openbao: OpenBao | None = None
+        self._aws: Aws | None = None
+        self._git: GitServer | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def cluster(self, name: str, *, audit: bool = False, nodes: bool = True) -> ControlPlane:
+        """Give the running cluster of that name, starting it when it is not there (or no more).
+
+        Raises:
+            WorldFailed: `NoControlPlane` where neither binaries nor Go are there; a component did not start.
+            UsageError: the name is no DNS label.
+        """
+        if not name or not name.replace("-", "").isalnum() or not name.isascii():
+            raise UsageError(f"'{name}' is no name for a cluster", reason="BadName", hint="letters, digits, dashes")
+        with self._lock:
+            found = self.clusters.get(name)
+            if found is None or not found.running:
+                binaries = find_binaries(progress=self._say)
+                self._say(f"starting cluster {name}")
+                shutil.rmtree(self.folder / "clusters" / name, ignore_errors=True)
+                found = ControlPlane(name, self.folder / "clusters" / name, binaries, self._supervised(), audit=audit)
+                self.clusters[name] = found
+            if nodes:
+                found.start_nodes()
+            return found
+
+    def pods(self, cluster: ControlPlane, environment: Mapping[str, str] | None = None) -> NodeAgent:
+        """Run the cluster's Pods of our own image as processes; `environment` is added to each.
+
+        One agent per cluster; it ends with the cluster.
+        """
+        with self._lock:
+            found = self._agents.get(cluster.name)
+            if found is None or found.cluster is not cluster:
+                found = NodeAgent(cluster, self._supervised(), environment=environment or {})
+                self._agents[cluster.name] = found
+            return found
+
+    def openbao(self) -> OpenBao:
+        """Give the running OpenBao.
+
+        Raises:
+            MissingExtra: it is not installed. WorldFailed: it did not start.
+        """
+        with self._lock:
+            if self._openbao is None:
+                self._say("starting OpenBao")
+                self._openbao = OpenBao(self._supervised())
+            return self._openbao
+
+    def aws(self) -> Aws:
+        """Give the running AWS emulation.
+
+        Raises:
+            MissingExtra: it is not installed. WorldFailed: it did not start.
+        """
+        with self._lock:
+            if self._aws is None:
+                self._say("starting AWS (moto)")
+                self._aws = Aws(self._supervised())
+            return self._aws
+
+    def git(self) -> GitServer:
+        """Give the running Git server.
+
+        Raises:
+            WorldFailed: there is no Git.
+        """
+        with self._lock:
+            if self._git is None:
+                self._git = GitServer(self.folder / "git")
+            return self._git
+
+    @property
+    def supervisor_pid(self) -> int:
+        """Give the process id of the supervisor, which dies with this process and everything else with it."""
+        return self._supervised().supervisor_pid
+
+    def close(self) -> None:
+        """End everything and delete the folder, if it is our own."""
+        with self._lock:
+            for cluster in self.clusters.values():
+                cluster.destroy()
+            if self._git is not None:
+                self._git.stop()
+            if self._processes is not None:
+                self._processes.close()
+            self.clusters, self._agents, self._git, self._processes = {}, {}, None, None
+            self._openbao = self._aws = None
+            if self._own:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _supervised(self) -> Processes:
+        if self._processes is None:
+            self._processes = Processes(self.folder / "processes")
+        return self._processes

@@ -1,0 +1,105 @@
+"""Parts of the real world for tests, each started once per session when a test first asks for it.
+
+A part that is not installed skips the test and says why. Where CI is set and Go (or KUBEBUILDER_ASSETS) is there, a
+missing control plane is a failure: a skip would hide half of the suite.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from drills.sandbox.aws import Aws
+from drills.sandbox.binaries import find_binaries
+from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.git_server import GitServer
+from drills.sandbox.openbao import OpenBao
+from drills.sandbox.world import Sandbox
+from secretsops.errors import MissingExtra, SecretsOpsError, WorldFailed
+
+CONTROL_PLANES = frozenset({"control_plane", "control_plane_with_nodes", "control_plane_binaries"})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--nightly` runs the long tests as well."""
+    parser.addoption("--nightly", action="store_true", help="run the tests marked nightly as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave nightly tests out unless asked for."""
+    if not config.getoption("--nightly"):
+        for item in items:
+            if item.get_closest_marker("nightly"):
+                item.add_marker(pytest.mark.skip(reason="a long run: --nightly"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the control plane before the first test, outside any test's time limit: cold it takes 6 minutes."""
+    if session.config.getoption("collectonly"):
+        return
+    if any(CONTROL_PLANES & set(getattr(item, "fixturenames", ())) for item in session.items):
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        say = reporter.write_line if reporter is not None else (lambda _: None)
+        try:
+            find_binaries(progress=say)
+        except SecretsOpsError as error:
+            say(f"no control plane: {error}")  # the fixture decides between skip and failure
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """Give the session's world; parts start when asked for."""
+    with Sandbox() as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def control_plane_binaries() -> None:
+    """Skip without a control plane; fail where there must be one."""
+    try:
+        find_binaries()
+    except WorldFailed as error:
+        must = os.environ.get("CI") and (shutil.which("go") or os.environ.get("KUBEBUILDER_ASSETS"))
+        if must or error.reason != "NoControlPlane":
+            pytest.fail(f"{error} ({error.reason}); {error.hint}", pytrace=False)
+        pytest.skip(f"{error}; {error.hint}")
+
+
+@pytest.fixture(scope="session")
+def control_plane(sandbox: Sandbox, control_plane_binaries: None) -> ControlPlane:
+    """Give the session's cluster: API server with RBAC and audit log, etcd, controller manager; shared by all tests."""
+    return sandbox.cluster("tests", audit=True, nodes=False)
+
+
+@pytest.fixture(scope="session")
+def control_plane_with_nodes(control_plane: ControlPlane) -> ControlPlane:
+    """Give the same cluster with scheduler, kwok and a Node, so that workloads become ready."""
+    control_plane.start_nodes()
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def openbao(sandbox: Sandbox) -> OpenBao:
+    """Give the session's OpenBao, KV v2 at `secret/`; each test keeps to paths of its own."""
+    try:
+        return sandbox.openbao()
+    except MissingExtra as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def moto(sandbox: Sandbox) -> Aws:
+    """Give the session's AWS emulation; each test keeps to names of its own."""
+    try:
+        return sandbox.aws()
+    except MissingExtra as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def git_server(sandbox: Sandbox) -> GitServer:
+    """Give the session's Git server; each test creates a repository of its own."""
+    return sandbox.git()
