@@ -115,6 +115,10 @@ class _Backend(http.server.BaseHTTPRequestHandler):
 
     def _run(self) -> None:
         """Hand the request to `git http-backend` and its answer to the client."""
+        if ".." in urllib.parse.unquote(self.path).split("?")[0].split("/"):
+            self.close_connection = True
+            self.send_error(404)
+            return
         backend = subprocess.Popen(
             [self.server.git, "http-backend"],
             stdin=subprocess.PIPE,

@@ -94,13 +94,13 @@ class _Children:
 
 def main() -> None:
     """Serve requests until the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # ours to leave is when the pipe closes
+    # Ours to leave is when the pipe closes. Handlers, not SIG_IGN: that would be inherited by what we start.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
     wake, wake_write = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     parent, children, buffered = os.getppid(), _Children(), b""
     with selectors.DefaultSelector() as selector:
         selector.register(0, selectors.EVENT_READ)
