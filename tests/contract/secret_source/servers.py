@@ -27,12 +27,12 @@ def vault_call(url: str, token: str, method: str, path: str, body: dict[str, Any
         return found
 
 
-def aws_call(url: str, operation: str, **arguments: Any) -> dict[str, Any]:
+def aws_call(url: str, operation: str, *, region: str = "us-east-1", **arguments: Any) -> dict[str, Any]:
     """Call Secrets Manager of the emulation; `FileExistsError` for a secret that is there already."""
     headers = {
         "X-Amz-Target": f"secretsmanager.{operation}",
         "Content-Type": "application/x-amz-json-1.1",
-        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20270101/us-east-1/secretsmanager/aws4_request",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential=test/20270101/{region}/secretsmanager/aws4_request",
     }
     request = urllib.request.Request(url, json.dumps(arguments).encode(), headers, method="POST")
     try:

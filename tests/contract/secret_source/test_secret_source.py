@@ -6,13 +6,17 @@ The seeds write what a team would write; the suite then speaks the door's langua
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Callable, Iterator
+import time
+import urllib.error
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from drills.sandbox.aws import Aws
 from secretsops.errors import StoreRefused, StoreUnavailable
 from secretsops.external.listed import ListedSource
 from secretsops.external.rawjson import decode
@@ -98,17 +102,34 @@ def secrets_manager(url: str, monkeypatch: pytest.MonkeyPatch) -> Subject:
     return Subject(open_at(url), write, delete, unreachable=unreachable)
 
 
+def mounted(url: str, token: str, version: str) -> str:
+    """Give a KV engine of a version, mounted at first use and ready to be written."""
+    name = f"contract-{version}"
+    engine = {"type": "kv", "options": {"version": version.removeprefix("v")}}
+    with contextlib.suppress(urllib.error.HTTPError):
+        vault_call(url, token, "POST", f"sys/mounts/{name}", engine)
+    body = {"data": {"a": "b"}} if version == "v2" else {"a": "b"}
+    for _ in range(50):
+        try:
+            vault_call(url, token, "POST", f"{name}/{'data/' if version == 'v2' else ''}probe", body)
+        except urllib.error.HTTPError as error:
+            error.close()
+            time.sleep(0.1)  # a new KV v2 engine upgrades its storage first
+        else:
+            return name
+    pytest.fail("the KV engine did not become ready")
+
+
 @pytest.fixture(params=["listed", "vault-v2", "vault-v1", "aws"])
-def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Subject:
     name: str = request.param
     if name == "listed":
-        yield listed()
-    elif name == "aws":
-        yield secrets_manager(request.getfixturevalue("moto_url"), monkeypatch)
-    else:
-        server = request.getfixturevalue("openbao_server")
-        version = name.removeprefix("vault-")
-        yield vault(server.url, server.token, version, server.mount(version))
+        return listed()
+    if name == "aws":
+        return secrets_manager(request.getfixturevalue("moto").url, monkeypatch)
+    server = request.getfixturevalue("openbao")
+    version = name.removeprefix("vault-")
+    return vault(server.url, server.token, version, mounted(server.url, server.token, version))
 
 
 def test_a_document_comes_back_as_it_was_written(subject: Subject) -> None:
@@ -185,9 +206,9 @@ def _text(found: Fetched) -> Any:
 # --- What only one of them can say ---------------------------------------------------------------------
 
 
-def test_binary_secrets_of_aws_keep_their_bytes(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = secrets_manager(moto_url, monkeypatch)
-    aws_call(moto_url, "CreateSecret", Name="contract/bin", SecretBinary=base64.b64encode(b"\x00\x01\xff").decode())
+def test_binary_secrets_of_aws_keep_their_bytes(moto: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = secrets_manager(moto.url, monkeypatch)
+    aws_call(moto.url, "CreateSecret", Name="contract/bin", SecretBinary=base64.b64encode(b"\x00\x01\xff").decode())
     assert subject.source.fetch("contract/bin").document == Plaintext(b"\x00\x01\xff")
 
 
