@@ -53,14 +53,14 @@ class Aws:
             raise StoreRefused(f"Secrets Manager answered {status} for {name}", reason="Invalid")
 
     def delete_secret(self, name: str) -> None:
-        """Delete the secret at once, without a recovery window.
+        """Delete the secret at once, without a recovery window; one that is not there is gone already.
 
         Raises:
             StoreRefused: the emulation said no.
         """
         status, _ = self._call("DeleteSecret", {"SecretId": name, "ForceDeleteWithoutRecovery": True})
         if status >= 300:
-            raise StoreRefused(f"Secrets Manager answered {status} for {name}", reason="NotFound")
+            raise StoreRefused(f"Secrets Manager answered {status} for {name}", reason="Invalid")
 
     def stop(self) -> None:
         """Stop it; what it held is gone."""
