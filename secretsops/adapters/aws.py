@@ -134,6 +134,10 @@ class SecretsManagerSource:
             raise _refusal(key, error.response) from None
         except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
             raise _no_credentials(type(error).__name__) from None
+        except UnicodeError:
+            raise StoreRefused(
+                "the AWS credentials cannot be sent as a header", reason="Denied", hint="store them as plain text"
+            ) from None
         except ParamValidationError:
             raise StoreRefused(
                 f"AWS Secrets Manager knows no such name or version as {key!r}",

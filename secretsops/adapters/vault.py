@@ -114,6 +114,10 @@ class VaultSource:
                 f"{what}: Vault answered {_problem(error)}",
                 hint="check that Vault is unsealed and healthy: vault status",
             ) from None
+        except (UnicodeError, requests.exceptions.InvalidHeader):
+            raise StoreRefused(
+                f"{what}: the token cannot be sent as a header", reason="Denied", hint="store the token as plain text"
+            ) from None
         except (requests.RequestException, OSError) as error:
             raise StoreUnavailable(
                 f"{what}: no answer from {_authority(self._access.server)} ({type(error).__name__})",

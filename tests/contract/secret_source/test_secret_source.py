@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from drills.sandbox.aws import Aws
+from drills.sandbox.openbao import OpenBao
 from secretsops.errors import StoreRefused, StoreUnavailable
 from secretsops.external.listed import ListedSource
 from secretsops.external.rawjson import decode
@@ -225,6 +226,27 @@ def test_aws_without_credentials_is_denied(monkeypatch: pytest.MonkeyPatch, tmp_
     assert caught.value.reason == "Denied"
     with pytest.raises(StoreRefused):
         SecretsManagerSource(AwsAccess(region="us-east-1")).fetch("x")
+
+
+@pytest.mark.parametrize("secret", [f"{CANARY}\u20ac".encode(), f"{CANARY}\nX-Evil: 1".encode(), b"\xff\xfe"])
+def test_a_credential_that_is_no_header_is_denied_untold(
+    openbao: OpenBao, moto: Aws, monkeypatch: pytest.MonkeyPatch, secret: bytes
+) -> None:
+    """A library that cannot send it would quote it."""
+    from secretsops.adapters.aws import SecretsManagerSource
+    from secretsops.adapters.vault import VaultSource
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.url)
+    key = Plaintext(secret)
+    sources: list[SecretSource] = [
+        VaultSource(VaultAccess(server=openbao.url, token=key, path="secret")),
+        SecretsManagerSource(AwsAccess(region="us-east-1", access_key_id=key, secret_access_key=key)),
+    ]
+    for source in sources:
+        with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
+            source.fetch("contract/none")
+        assert CANARY not in f"{caught.value} {caught.value.hint}"
+        assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("key", ["", "..", "../../sys/policy", "a/../b", "./a"])
