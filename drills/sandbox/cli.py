@@ -64,7 +64,7 @@ def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: b
     if detach:
         _show(_start_apart(place, clusters, parts, audit=audit), output)
         return
-    with place.held(), Sandbox(place.folder / "world", progress=_say) as world:
+    with place.held(), Sandbox(place.folder / "world", progress=_say, keep=False) as world:
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: stop.set())
@@ -77,7 +77,6 @@ def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: b
                 pass
         finally:
             place.file.unlink(missing_ok=True)
-    shutil.rmtree(place.folder / "world", ignore_errors=True)
 
 
 @sandbox.command(epilog="Example: secretsops sandbox status -o json")

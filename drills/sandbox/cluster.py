@@ -83,6 +83,7 @@ class ControlPlane:
         self.tokens = {component: secrets.token_urlsafe(24) for component in _USERS}
         self.pki = make_pki(folder / "pki", now=dt.datetime.now(dt.UTC))
         self.egress = Egress()
+        processes.remove_at_end(self.egress.socket_path.parent)
         try:
             self._start_storage_and_api()
             self._start_controllers()

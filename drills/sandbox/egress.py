@@ -8,7 +8,6 @@ Pod would. Never here: what is behind an address.
 from __future__ import annotations
 
 import contextlib
-import selectors
 import shutil
 import socket
 import socketserver
@@ -127,23 +126,18 @@ class _Tunnel(socketserver.BaseRequestHandler):
 
 
 def _carry(left: socket.socket, right: socket.socket) -> None:
-    """Copy bytes both ways until one side ends or nothing comes for long."""
-    left.settimeout(_IDLE)
-    right.settimeout(_IDLE)
-    with selectors.DefaultSelector() as selector:
-        selector.register(left, selectors.EVENT_READ, right)
-        selector.register(right, selectors.EVENT_READ, left)
-        while selector.get_map():
-            ready = selector.select(_IDLE)
-            if not ready:
-                return
-            for key, _ in ready:
-                source = key.fileobj
-                assert isinstance(source, socket.socket)
-                content = source.recv(65536)
-                if content:
-                    key.data.sendall(content)
-                    continue
-                selector.unregister(source)
-                with contextlib.suppress(OSError):
-                    key.data.shutdown(socket.SHUT_WR)
+    """Copy bytes both ways until both sides have ended; a thread each, so that neither waits for the other."""
+    back = threading.Thread(target=_copy, args=(right, left), name="egress-tunnel", daemon=True)
+    back.start()
+    _copy(left, right)
+    back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Copy until the source ends, nothing comes for long, or either breaks; then say so to the target."""
+    with contextlib.suppress(OSError):
+        source.settimeout(_IDLE)
+        while content := source.recv(65536):
+            target.sendall(content)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -130,6 +130,10 @@ class Processes:
             raise WorldFailed(f"cannot start {argv[0]}: {process.failed}", reason="CannotStart")
         return process
 
+    def remove_at_end(self, folder: Path) -> None:
+        """Delete a folder when everything has ended, also when we are killed: it holds keys, tokens, a database."""
+        self.send({"do": "remove", "path": str(folder)})
+
     def send(self, request: dict[str, Any]) -> None:
         """Hand a request to the supervisor; it may have gone already when everything is being closed."""
         line = (json.dumps(request) + "\n").encode()

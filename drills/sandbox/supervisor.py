@@ -6,6 +6,7 @@ are JSON lines on standard input, reports JSON lines on standard output:
     {"do": "start", "id": 1, "argv": [...], "env": {...}, "cwd": "...", "log": "..."}  -> {"id": 1, "pid": 4711}
                                                                       or -> {"id": 1, "failed": "No such file"}
     {"do": "signal", "id": 1, "signal": 15}
+    {"do": "remove", "path": "..."}                     a folder that goes with the processes
                                                        later, by itself -> {"id": 1, "code": -15}
 
 End of input, or another parent than at the start, means the parent died: every process group gets SIGKILL. On Linux
@@ -22,6 +23,7 @@ import ctypes
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +41,16 @@ class _Children:
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
         self._own = os.getpid()
+        self._folders: list[str] = []
+
+    def serve(self, request: dict[str, Any]) -> None:
+        """Carry one request out."""
+        if request["do"] == "start":
+            self.start(request)
+        elif request["do"] == "signal":
+            self.send(request)
+        else:
+            self._folders.append(request["path"])
 
     def start(self, request: dict[str, Any]) -> None:
         """Start one process in a session of its own, output appended to its log file."""
@@ -79,11 +91,13 @@ class _Children:
                 _report(id=number, code=child.returncode)
 
     def kill(self) -> None:
-        """Kill everything and wait until it is gone."""
+        """Kill everything, wait until it is gone, remove the folders that go with it."""
         for child in self._running.values():
             _signal_group(child.pid, signal.SIGKILL)
         for child in self._running.values():
             child.wait()
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _die_with_us(self) -> None:
         if self._libc is not None:
@@ -115,8 +129,7 @@ def main() -> None:
                     break
                 *lines, buffered = (buffered + content).split(b"\n")
                 for line in lines:
-                    request = json.loads(line)
-                    children.start(request) if request["do"] == "start" else children.send(request)
+                    children.serve(json.loads(line))
             children.reap()
     children.kill()
 

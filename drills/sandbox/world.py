@@ -28,15 +28,22 @@ from secretsops.errors import UsageError
 
 
 class Sandbox:
-    """A world in a folder: one of its own that goes with it, or one given, which stays (logs, repositories)."""
+    """A world in a folder: one of its own that goes with it (also on kill -9), or one given.
 
-    def __init__(self, folder: Path | None = None, progress: Progress | None = None) -> None:
-        self._own = folder is None
+    A given folder stays unless `keep` is False: the processes' output and the repositories lie there.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, progress: Progress | None = None, *, keep: bool | None = None
+    ) -> None:
+        self._goes = folder is None if keep is None else not keep
         self.folder = folder or Path(tempfile.mkdtemp(prefix="secretsops-sandbox-"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.clusters: dict[str, ControlPlane] = {}
         self._say: Progress = progress or (lambda _: None)
-        self._lock = threading.RLock()
+        # One lock each, so that a caller may start the parts at the same time from threads.
+        self._locks = {part: threading.RLock() for part in ("processes", "clusters", "openbao", "aws", "git")}
+        self._cluster_locks: dict[str, threading.RLock] = {}
         self._processes: Processes | None = None
         self._agents: dict[str, NodeAgent] = {}
         self._openbao: OpenBao | None = None
@@ -58,7 +65,9 @@ class Sandbox:
         """
         if not name or not name.replace("-", "").isalnum() or not name.isascii():
             raise UsageError(f"'{name}' is no name for a cluster", reason="BadName", hint="letters, digits, dashes")
-        with self._lock:
+        with self._locks["clusters"]:
+            lock = self._cluster_locks.setdefault(name, threading.RLock())
+        with lock:
             found = self.clusters.get(name)
             if found is None or not found.running:
                 binaries = find_binaries(progress=self._say)
@@ -75,7 +84,7 @@ class Sandbox:
 
         One agent per cluster; it ends with the cluster.
         """
-        with self._lock:
+        with self._locks["clusters"]:
             found = self._agents.get(cluster.name)
             if found is None or found.cluster is not cluster:
                 found = NodeAgent(cluster, self._supervised(), environment=environment or {})
@@ -88,7 +97,7 @@ class Sandbox:
         Raises:
             MissingExtra: it is not installed. WorldFailed: it did not start.
         """
-        with self._lock:
+        with self._locks["openbao"]:
             if self._openbao is None:
                 self._say("starting OpenBao")
                 self._openbao = OpenBao(self._supervised())
@@ -100,7 +109,7 @@ class Sandbox:
         Raises:
             MissingExtra: it is not installed. WorldFailed: it did not start.
         """
-        with self._lock:
+        with self._locks["aws"]:
             if self._aws is None:
                 self._say("starting AWS (moto)")
                 self._aws = Aws(self._supervised())
@@ -112,7 +121,7 @@ class Sandbox:
         Raises:
             WorldFailed: there is no Git.
         """
-        with self._lock:
+        with self._locks["git"]:
             if self._git is None:
                 self._git = GitServer(self.folder / "git")
             return self._git
@@ -123,20 +132,22 @@ class Sandbox:
         return self._supervised().supervisor_pid
 
     def close(self) -> None:
-        """End everything and delete the folder, if it is our own."""
-        with self._lock:
-            for cluster in self.clusters.values():
-                cluster.destroy()
-            if self._git is not None:
-                self._git.stop()
-            if self._processes is not None:
-                self._processes.close()
-            self.clusters, self._agents, self._git, self._processes = {}, {}, None, None
-            self._openbao = self._aws = None
-            if self._own:
-                shutil.rmtree(self.folder, ignore_errors=True)
+        """End everything and delete the folder, if it is to go."""
+        for cluster in self.clusters.values():
+            cluster.destroy()
+        if self._git is not None:
+            self._git.stop()
+        if self._processes is not None:
+            self._processes.close()
+        self.clusters, self._agents, self._git, self._processes = {}, {}, None, None
+        self._openbao = self._aws = None
+        if self._goes:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _supervised(self) -> Processes:
-        if self._processes is None:
-            self._processes = Processes(self.folder / "processes")
-        return self._processes
+        with self._locks["processes"]:
+            if self._processes is None:
+                self._processes = Processes(self.folder / "processes")
+                if self._goes:
+                    self._processes.remove_at_end(self.folder)
+            return self._processes
