@@ -1,7 +1,7 @@
-"""Recorded behaviour of External Secrets 2.9.0: property paths per provider, and traces on a real API server.
+"""Recorded behaviour of External Secrets 2.9.0: property paths, and admission and traces on a real API server.
 
-Not wired, because what they judge is not built: `templates`, `admission` of kinds we have no CRD for, and the traces
-that `not_built` names.
+Not wired, because what they judge is not built: `templates`, `admission` of kinds we have no CRD for and of the
+webhook, and the traces that `not_built` names.
 """
 
 from __future__ import annotations
@@ -155,3 +155,51 @@ def _hold_to(ours: dict[str, Any], end: dict[str, Any]) -> None:
         assert ready == end[name]["status"]["conditions"][0]["status"], name
     for name, keys in (ours.get("keys") or {}).items():
         assert keys == sorted(end[name]["data"]), name
+
+
+# --- Admission -----------------------------------------------------------------------------------------
+
+OURS = {kind.kind: kind for kind in (EXTERNAL_SECRET, SECRET_STORE, CLUSTER_SECRET_STORE)}
+
+
+@cache
+def _admission() -> dict[str, dict[str, Any]]:
+    """Give the cases of the kinds we have CRDs for."""
+    path = SUITE / "admission" / "cases.json"
+    cases = json.loads(path.read_text()) if path.is_file() else []
+    return {case["name"]: case for case in cases if case["object"]["kind"] in OURS}
+
+
+@pytest.fixture(scope="module")
+def admission(request: pytest.FixtureRequest) -> Cluster:
+    control_plane = request.getfixturevalue("control_plane")
+    cluster = RealDoors().cluster(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
+    install_crds(cluster)
+    return cluster
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("case_id", parameters("external-secrets/admission", _admission()))
+def test_our_crds_admit_what_the_peers_do(case_id: str, admission: Cluster) -> None:
+    """Acceptance, defaults and codes under strict validation; as v1beta1 too where that is recorded."""
+    case = _admission()[case_id.rpartition("/")[2]]
+    body, expect, ours = case["object"], case["expect"], better(case_id)
+    beta = {**body, "apiVersion": "external-secrets.io/v1beta1"}
+    if "v1beta1_served" in expect:
+        assert _verdict(expect["v1beta1_served"]) == _admitted(admission, beta)
+    wanted = _verdict(expect["v1beta1_served" if ours.get("expect") == "v1beta1_served" else "crd_only"])
+    assert wanted == _admitted(admission, body)
+
+
+def _verdict(expect: dict[str, Any]) -> dict[str, Any]:
+    return {name: expect[name] for name in ("accepted", "stored_spec", "code") if name in expect}
+
+
+def _admitted(cluster: Cluster, body: dict[str, Any]) -> dict[str, Any]:
+    kind = OURS[body["kind"]]
+    home = "" if kind == CLUSTER_SECRET_STORE else "/namespaces/default"
+    path = f"/apis/{body['apiVersion']}{home}/{kind.kind.lower()}s?dryRun=All&fieldValidation=Strict"
+    answer = cluster.raw("POST", path, body=json.dumps(body).encode(), content_type="application/json")
+    if answer.code >= 300:
+        return {"accepted": False, "code": answer.code}
+    return {"accepted": True, "stored_spec": json.loads(answer.body).get("spec")}

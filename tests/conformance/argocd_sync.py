@@ -1,0 +1,123 @@
+"""Recorded Argo CD syncs as data: the Git content of a case, its Applications, and what was created in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from secretsops.errors import GitUnavailable
+from secretsops.manifest import Manifest
+from secretsops.ports import Tree
+from tests.conformance.frame import root
+
+SYNC = "argocd/sync"
+FULL = "0123456789abcdef0123456789abcdef01234567"
+"""Stands for the first commit of every repository of a case."""
+FOREIGN = ("helm", "kustomize", "plugin", "chart")
+"""Sources that are rendered by something else than files in a folder."""
+
+
+@cache
+def case(name: str) -> dict[str, Any]:
+    """Give `case.yaml` of a case."""
+    found: dict[str, Any] = yaml.safe_load((root() / SYNC / name / "case.yaml").read_text())
+    return found
+
+
+@cache
+def expected(name: str) -> dict[str, Any]:
+    """Give `expected.yaml` of a case."""
+    found: dict[str, Any] = yaml.safe_load((root() / SYNC / name / "expected.yaml").read_text())
+    return found
+
+
+def applications(name: str) -> list[Manifest]:
+    """Give the Applications that the first step applies, with placeholders filled in."""
+    objects = [_filled(body, case(name)) for body in case(name)["steps"][0].get("apply") or []]
+    return [Manifest(body) for body in objects if body.get("kind") == "Application"]
+
+
+def created(name: str) -> dict[str, list[list[tuple[str, str]]]]:
+    """Give (group/version/Kind, namespace/name) created in the first step: owner to groups in order."""
+    step = expected(name)["steps"][0]
+    found: dict[str, list[list[tuple[str, str]]]] = {}
+    for owner, groups in (step.get("requests") or {}).items():
+        kept = [
+            [(request["kind"], request["name"]) for request in group if _creates(request)] for group in groups or []
+        ]
+        found[owner] = [group for group in kept if group]
+    return found
+
+
+def settles(name: str) -> bool:
+    """Say whether the first step ended with every operation successful and nothing refused."""
+    step = expected(name)["steps"][0]
+    states = [(app.get("operationState") or {}).get("phase") for app in (step.get("applications") or {}).values()]
+    requests = [r for groups in (step.get("requests") or {}).values() for group in groups or [] for r in group]
+    return bool(states) and set(states) == {"Succeeded"} and not any(r.get("code") for r in requests)
+
+
+def is_directory(name: str) -> bool:
+    """Say whether every Application of the first step takes plain files of one folder, and is synced in that step."""
+    apps = applications(name)
+    sources = [app.spec.get("source") for app in apps]
+    return bool(apps) and all(
+        source and not set(FOREIGN) & set(source) and "jsonnet" not in (source.get("directory") or {})
+        for source in sources
+    )
+
+
+def _creates(request: dict[str, Any]) -> bool:
+    return request["verb"] == "create" or request.get("mode") == "apply"
+
+
+def _filled(value: Any, body: dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(entry, body) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_filled(entry, body) for entry in value]
+    if isinstance(value, str):
+        for repository in body.get("git") or {}:
+            value = value.replace(f"{{{repository}}}", f"file:///{repository}")
+        return value.replace("{sha:1}", FULL)
+    return value
+
+
+class CaseRepos:
+    """The first commits of a case behind the Git door."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def resolve(self, url: str, revision: str) -> str:
+        """Give the one commit there is; a revision that the case does not have is not found."""
+        commit = self._commit(url)
+        if revision not in ("", "HEAD", "main", FULL, commit.get("branch"), *(commit.get("tags") or [])):
+            raise GitUnavailable(f"{url}: no revision {revision}", reason="RevisionNotFound")
+        return FULL
+
+    def tree(self, url: str, revision: str, path: str = "") -> Tree:
+        """Give the files below `path`."""
+        base = root() / SYNC / self._name / self._commit(url)["dir"]
+        folder = base / path
+        files = {str(file.relative_to(folder)): _content(file) for file in _files(folder)}
+        return Tree(url=url, revision=revision, files=files)
+
+    def _commit(self, url: str) -> dict[str, Any]:
+        commits = (case(self._name).get("git") or {}).get(url.removeprefix("file:///"))
+        if not commits or not commits[0]:
+            raise GitUnavailable(f"{url}: no such repository", reason="RepositoryNotFound")
+        found: dict[str, Any] = commits[0]
+        return found
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from sorted(file for file in folder.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def _content(file: Path) -> bytes:
+    return file.read_bytes().replace(b"{repo}", b"file:///repo").replace(b"{sha:1}", FULL.encode())
