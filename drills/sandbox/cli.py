@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +64,21 @@ def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: b
     if detach:
         _show(_start_apart(place, clusters, parts, audit=audit), output)
         return
-    with place.held(), Sandbox(place.folder / "world", progress=_say, keep=False) as world:
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: stop.set())
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        """Leave in the middle of starting; noted as well, since an exception in a finalizer is swallowed."""
+        stop.set()
+        raise KeyboardInterrupt
+
+    _on_signals(interrupt)
+    # A folder per run: the supervisor of a killed run may still be deleting its own.
+    with place.held(), Sandbox(place.folder / f"world-{os.getpid()}", progress=_say, keep=False) as world:
         try:
             facts = _bring_up(world, clusters, parts, audit=audit)
             write_atomic(place.file, json.dumps({"name": name, "pid": os.getpid(), **facts}).encode(), mode=0o600)
             _show(place.facts(), output)
+            _on_signals(lambda *_: stop.set())
             _say("ready; Ctrl-C ends it")
             while not stop.wait(1):
                 pass
@@ -102,6 +109,8 @@ def down(name: str) -> None:
         _say(f"sandbox '{name}' is not up")
         return
     for number, patience in ((signal.SIGTERM, _DOWN), (signal.SIGKILL, 5.0)):
+        if place.holder() != pid:
+            break  # gone; the number may be somebody else's by now
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         deadline = time.monotonic() + patience
@@ -109,8 +118,7 @@ def down(name: str) -> None:
             time.sleep(0.05)
     if place.alive():
         raise Timeout(f"process {pid} of sandbox '{name}' did not end", hint=f"kill -9 {pid}")
-    place.file.unlink(missing_ok=True)
-    shutil.rmtree(place.folder / "world", ignore_errors=True)
+    place.clear()
     _say(f"sandbox '{name}' is gone")
 
 
@@ -171,15 +179,25 @@ class _Place:
         """Own it; Refused when another process was faster."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Refused(f"sandbox '{self.name}' is being started already", reason="AlreadyUp") from None
+            for attempt in range(5):  # `status` of somebody holds it for a moment
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt == 4:
+                        raise Refused(f"sandbox '{self.name}' is being started already", reason="AlreadyUp") from None
+                    time.sleep(0.05)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            shutil.rmtree(self.folder / "world", ignore_errors=True)
+            self.clear()
             yield
+
+    def clear(self) -> None:
+        """Remove what a run left behind."""
+        self.file.unlink(missing_ok=True)
+        for world in self.folder.glob("world-*"):
+            shutil.rmtree(world, ignore_errors=True)
 
     def facts(self) -> dict[str, Any]:
         """Give how it is reached.
@@ -266,6 +284,7 @@ _AWS_VARIABLES = (
 def _start_apart(place: _Place, clusters: Sequence[str], parts: Sequence[str], *, audit: bool) -> dict[str, Any]:
     """Start `sandbox up` as a process of its own, pass on what it says, give how it is reached once it is ready."""
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    place.file.unlink(missing_ok=True)  # of a run that was killed
     command = [sys.executable, "-m", "secretsops", "sandbox", "up", "--name", place.name]
     command += [part for name in clusters for part in ("--cluster", name)]
     command += [part for name in parts for part in ("--part", name)] + ["--audit"] * audit
@@ -309,6 +328,11 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if facts[part]:
             yield part, facts[part]["url"]
     yield "try", "secretsops sandbox exec -- kubectl get pods -A"
+
+
+def _on_signals(act: Callable[..., None]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, act)
 
 
 def _say(text: str) -> None:

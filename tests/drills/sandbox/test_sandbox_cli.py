@@ -71,7 +71,23 @@ def test_a_killed_world_is_not_up(run: Run, wait: Wait) -> None:
     facts = json.loads(run("up", "--detach", "--part", "git", "-o", "json").stdout)
     os.kill(facts["pid"], signal.SIGKILL)
     wait(lambda: run("status").returncode == 1, "it is not up")
-    assert run("up", "--detach", "--part", "git").returncode == 0
+    again = json.loads(run("up", "--detach", "--part", "git", "-o", "json").stdout)
+    assert again["pid"] != facts["pid"]
+    assert Path(again["folder"]).exists()
+    assert not Path(facts["folder"]).exists()
+
+
+@pytest.mark.e2e
+def test_down_while_starting(run: Run, control_plane_binaries: None, tmp_path: Path, wait: Wait) -> None:
+    """A world that is still coming up is taken down as well, whatever it has started by then."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    command = [sys.executable, "-m", "secretsops", "sandbox", "up", "--part", "cluster"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as up:
+        worlds = tmp_path / "state" / "secretsops" / "sandbox" / "default"
+        wait(lambda: bool(list(worlds.glob("world-*/clusters/a/etcd"))), "etcd has started")
+        assert run("down").returncode == 0
+        assert up.wait(20) == 130
+    assert list(worlds.glob("world-*")) == []
 
 
 @pytest.mark.e2e
