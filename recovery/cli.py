@@ -111,6 +111,7 @@ def _plan_body(estate: Estate) -> dict[str, Any]:
                 "depth": planned.depth,
                 "revision": planned.revision,
                 "problems": [_problem(problem) for problem in planned.problems],
+                "excluded": [str(key) for key in planned.excluded],
                 "steps": [
                     {
                         "position": number,
@@ -149,6 +150,7 @@ def _plan_table(estate: Estate) -> str:
         for row in rows:
             cells = "  ".join(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True))
             lines.append(f"  {cells}  {row[4]}")
+        lines += [f"  never applied: {key}, as Argo CD leaves this kind alone" for key in planned.excluded]
         lines += [f"  PROBLEM {problem}" for problem in planned.problems]
     total = sum(len(planned.tasks) for planned in estate.applications)
     lines.append(f"{len(estate.applications)} application(s), {total} step(s), plan {estate.digest[:16]}")

@@ -8,6 +8,7 @@ on the recorded cases (`tests/conformance/test_argocd.py`). Never here: waiting,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -303,17 +304,18 @@ _SCALING_FAILURES = {
 def _autoscaler(body: dict[str, Any]) -> Health:
     conditions = _conditions(body)
     if not conditions:
+        # v1 keeps its conditions as JSON in an annotation, which anybody may have written.
         text = ((body.get("metadata") or {}).get("annotations") or {}).get("autoscaling.alpha.kubernetes.io/conditions")
-        if text:
-            import json
-
-            conditions = json.loads(text)
+        try:
+            found = json.loads(text) if text else []
+        except ValueError:
+            return Health(_UNKNOWN, "the annotation with the conditions is no JSON")
+        conditions = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
     if not conditions:
         return Health(_PROGRESSING, "Waiting to Autoscale")
+    # Compat: the reason decides, whatever the condition's status.
     for condition in conditions:
-        if condition.get("status") == "False" and condition.get("reason") in _SCALING_FAILURES.get(
-            str(condition.get("type")), set()
-        ):
+        if condition.get("reason") in _SCALING_FAILURES.get(str(condition.get("type")), set()):
             return Health(_DEGRADED, condition.get("message", ""))
     for condition in conditions:
         if condition.get("type") in ("AbleToScale", "ScalingLimited") and condition.get("status") == "True":

@@ -30,10 +30,14 @@ _BRACE_LIMIT = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """What one application wants: `manifests` in the order of files, and what could not be rendered."""
+    """What one application wants: `manifests` in the order of files, and what could not be rendered.
+
+    `excluded` names what stands in Git but is never applied.
+    """
 
     manifests: Sequence[Manifest]
     problems: Sequence[Problem]
+    excluded: Sequence[ObjectKey] = ()
 
 
 def render(app: App, tree: Tree, *, scopes: Mapping[tuple[str, str], bool]) -> Rendered:
@@ -46,7 +50,11 @@ def render(app: App, tree: Tree, *, scopes: Mapping[tuple[str, str], bool]) -> R
     scopes = {**scopes, **custom_scopes([manifest for _, manifest in found])}
     by_key: dict[ObjectKey, tuple[str, Manifest]] = {}
     nameless: list[Manifest] = []
+    excluded: list[ObjectKey] = []
     for where, raw in found:
+        if is_excluded(raw.kind):
+            excluded.append(raw.key)
+            continue
         problem = _objection(where, raw)
         if problem:
             problems.append(problem)
@@ -60,7 +68,16 @@ def render(app: App, tree: Tree, *, scopes: Mapping[tuple[str, str], bool]) -> R
             problems.append(Problem(where=where, reason="RepeatedResource", message=message))
         else:
             by_key[manifest.key] = (where, manifest)
-    return Rendered(manifests=[manifest for _, manifest in by_key.values()] + nameless, problems=problems)
+    manifests = [manifest for _, manifest in by_key.values()] + nameless
+    return Rendered(manifests=manifests, problems=problems, excluded=excluded)
+
+
+def is_excluded(kind: GroupVersionKind) -> bool:
+    """Say whether the peer never applies a kind, whatever its settings (argo-cd v3.6 `util/settings`)."""
+    return kind.group in ("events.k8s.io", "metrics.k8s.io") or (kind.group, kind.kind) in (
+        ("", "Event"),
+        ("coordination.k8s.io", "Lease"),
+    )
 
 
 def _objection(where: str, manifest: Manifest) -> Problem | None:

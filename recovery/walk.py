@@ -16,7 +16,7 @@ from recovery.argo import is_application, read_application
 from recovery.order import Task, ordered
 from recovery.render import Rendered, custom_scopes, namespace_of, render
 from secretsops.errors import InvalidManifest, SecretsOpsError, SyncRefused, UsageError
-from secretsops.manifest import Manifest, load_all
+from secretsops.manifest import Manifest, ObjectKey, load_all
 from secretsops.ports import GitRepos
 
 APP_LIMIT = 5000
@@ -25,7 +25,10 @@ DEPTH_LIMIT = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """One application of a plan: pinned `revision`, `tasks` in order, and what in Git cannot be carried out."""
+    """One application of a plan: pinned `revision`, `tasks` in order, what in Git cannot be carried out.
+
+    `excluded` names what stands in Git but is never applied.
+    """
 
     app: App
     parent: str
@@ -33,6 +36,7 @@ class Planned:
     revision: str
     tasks: Sequence[Task] = ()
     problems: Sequence[Problem] = ()
+    excluded: Sequence[ObjectKey] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +152,15 @@ def _plan_one(
     tasks = ordered(
         app, rendered.manifests, revision=pins[text], started=0, namespace=_namespace_to_make(app, rendered)
     )
-    return Planned(app=app, parent=parent, depth=depth, revision=pins[text], tasks=tasks, problems=rendered.problems)
+    return Planned(
+        app=app,
+        parent=parent,
+        depth=depth,
+        revision=pins[text],
+        tasks=tasks,
+        problems=rendered.problems,
+        excluded=rendered.excluded,
+    )
 
 
 def _namespace_to_make(app: App, rendered: Rendered) -> Manifest | None:

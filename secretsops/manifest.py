@@ -337,7 +337,7 @@ def _yaml_values(text: str) -> Iterator[Any]:
 
 
 def _refuse_depth(text: str) -> None:
-    """Count nesting from parser events: the composer recurses in C without a guard, 100,000 brackets end the process."""
+    """Count nesting from parser events: the composer recurses in C without a guard; 100,000 brackets kill us."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.CollectionStartEvent):

@@ -144,7 +144,8 @@ def _load(target: ClusterTarget) -> tuple[Any, Any]:
     try:
         if _in_cluster(target):
             folder = os.environ.get(SERVICE_ACCOUNT_VARIABLE, SERVICE_ACCOUNT)
-            InClusterConfigLoader(f"{folder}/token", f"{folder}/ca.crt").load_and_set(configuration)
+            loader: Any = InClusterConfigLoader(f"{folder}/token", f"{folder}/ca.crt")  # type: ignore[no-untyped-call]
+            loader.load_and_set(configuration)
         else:
             _load_kubeconfig(config, target, configuration)
     except config.ConfigException as error:
