@@ -112,7 +112,10 @@ class Api:
             with answer:
                 if answer.status >= 400:
                     _refuse(method, path, answer)
-                yield answer
+                try:
+                    yield answer
+                except (OSError, ValueError, http.client.HTTPException) as error:
+                    raise Unreachable(f"{method} {path}: the answer broke off: {type(error).__name__}") from None
 
 
 def _refuse(method: str, path: str, answer: http.client.HTTPResponse) -> None:

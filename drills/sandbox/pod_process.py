@@ -143,6 +143,11 @@ class PodProcess:
                     self._report("Pending", {"waiting": {"reason": refusal.reason, "message": str(refusal)}})
                     self._end.wait(_BACK_OFF_LAST)
                     continue
+                except NotFound:
+                    raise
+                except ApiError:
+                    self._end.wait(_BACK_OFF_FIRST)  # the API server is away: what the Pod needs comes from there
+                    continue
                 if self._end.is_set() or self._is_final(code):
                     break
                 if time.monotonic() - begun > _BACK_OFF_RESET:
@@ -225,8 +230,7 @@ class PodProcess:
             if liveness is not None and now >= next_alive:
                 alive_failures = 0 if self._probe(liveness) else alive_failures + 1
                 if alive_failures >= liveness.get("failureThreshold", 3):
-                    process.signal(signal.SIGTERM)
-                    alive_failures = -10
+                    process.stop(self._pod["spec"].get("terminationGracePeriodSeconds", 30))
                 next_alive = now + liveness.get("periodSeconds", 10)
             if self._token_due and now >= self._token_due:
                 with contextlib.suppress(ApiError):

@@ -133,6 +133,17 @@ def test_a_crash_is_restarted_and_counted(agent: NodeAgent, wait: Wait) -> None:
     assert state(api, "crash")["lastState"]["terminated"]["exitCode"] == 3
 
 
+def test_a_process_that_does_not_live_is_restarted(agent: NodeAgent, wait: Wait) -> None:
+    """Failing liveness ends the process, politely first; the Pod stays and counts it."""
+    api = agent.cluster.api()
+    create(api, service("lives"), deployment("lives", readinessProbe=PROBE, livenessProbe=PROBE))
+    wait(lambda: is_available(api, "lives"), "the Deployment is available")
+    [pod] = pods(api, "lives")
+    Path(ask(api, "lives")["env"]["HOME"], "unready").touch()
+    wait(lambda: state(api, "lives").get("restartCount") == 1 and state(api, "lives")["ready"], "it runs again")
+    assert [each["metadata"]["uid"] for each in pods(api, "lives")] == [pod["metadata"]["uid"]]
+
+
 def test_a_process_that_always_fails_backs_off(agent: NodeAgent, wait: Wait) -> None:
     """CrashLoopBackOff, with the place of its output."""
     api = agent.cluster.api()
