@@ -31,6 +31,9 @@ KUBERNETES = "1.36.3"
 """What `controlplane/kube/go.mod` pins. A build without these stamps calls itself v0.0.0, which clients refuse."""
 
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
+_SIGN_OF_LIFE = 30.0
+"""Seconds between lines while one binary builds."""
+
 _VERSION = "k8s.io/component-base/version"
 _KUBE_FLAGS = (
     f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES} -X {_VERSION}.gitMajor={_MAJOR} -X {_VERSION}.gitMinor={_MINOR}"
@@ -89,13 +92,15 @@ def find_binaries(
     say = progress or (lambda _: None)
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / ".lock", say):
+        for left in cache.glob(".*-*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a build that was killed
         missing = [name for name in missing if not _look(name, environment, cache)]  # another run may have built it
         minutes = max(1, round(sum(BUILDS[name].seconds for name in missing) / 60))
         if missing:
             say(f"building {len(missing)} programs of the control plane with Go, once: about {minutes} min on 2 cores")
         for number, name in enumerate(missing, 1):
             say(f"building {name} ({number} of {len(missing)}, about {BUILDS[name].seconds} s)")
-            _build(go, name, cache, environment)
+            _build(go, name, cache, environment, say)
     return {name: path for name in BUILDS if (path := _look(name, environment, cache))}
 
 
@@ -129,27 +134,42 @@ def _locked(path: Path, say: Progress) -> Iterator[None]:
         yield
 
 
-def _build(go: str, name: str, cache: Path, environment: Mapping[str, str]) -> None:
+def _build(go: str, name: str, cache: Path, environment: Mapping[str, str], say: Progress) -> None:
     """Build one binary beside its place and rename it there, so that nobody ever runs half a binary."""
     build = BUILDS[name]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as folder:
         made = Path(folder) / name
         command = [go, "build", "-mod=readonly", "-trimpath", "-ldflags", build.flags, "-o", str(made), build.package]
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
             cwd=MODULES / build.module,
             env={**environment, "CGO_ENABLED": "0", "GOWORK": "off", "GOFLAGS": ""},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            tail = "; ".join(done.stderr.strip().splitlines()[-3:])
+        ) as process:
+            errors = _await_build(process, name, say)
+        if process.returncode != 0:
+            tail = "; ".join(errors.strip().splitlines()[-3:])
             raise WorldFailed(
                 f"go build of {name} failed after {time.monotonic() - started:.0f} s: {tail}",
                 reason="BuildFailed",
                 hint="it needs Go 1.26 or newer, 2 GB of memory and a Go module proxy (GOPROXY)",
             )
         made.rename(cache / name)
+
+
+def _await_build(process: subprocess.Popen[str], name: str, say: Progress) -> str:
+    """Give what the build wrote to standard error, saying now and then that it goes on; interrupted, it is killed."""
+    started = time.monotonic()
+    try:
+        while True:
+            try:
+                return process.communicate(timeout=_SIGN_OF_LIFE)[1]
+            except subprocess.TimeoutExpired:
+                say(f"still building {name} ({time.monotonic() - started:.0f} s)")
+    except BaseException:
+        process.kill()
+        raise

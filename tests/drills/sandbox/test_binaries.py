@@ -96,6 +96,22 @@ def test_a_failed_build_leaves_nothing_half(with_go: dict[str, str]) -> None:
     assert made == {".lock", "etcd", "kube-apiserver", "kube-controller-manager"}
 
 
+def test_leftovers_of_a_killed_build_go(with_go: dict[str, str]) -> None:
+    """The folder a killed build worked in is removed by the next one."""
+    left = cache_folder(with_go) / ".kwok-killed"
+    left.mkdir(parents=True)
+    find_binaries(environment=with_go)
+    assert not left.exists()
+
+
+def test_a_long_build_shows_that_it_lives(with_go: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line now and then: three minutes of silence look like a hang."""
+    monkeypatch.setattr("drills.sandbox.binaries._SIGN_OF_LIFE", 0.01)
+    said: list[str] = []
+    find_binaries(environment=with_go, progress=said.append)
+    assert any(line.startswith("still building etcd") for line in said)
+
+
 def test_two_runs_build_once(tmp_path: Path, with_go: dict[str, str]) -> None:
     """The second waits for the first and uses what it built."""
     said: list[str] = []
