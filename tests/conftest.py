@@ -46,7 +46,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             find_binaries(progress=say)
         except SecretsOpsError as error:
-            say(f"no control plane: {error}")  # the fixture decides between skip and failure
+            say(str(error))  # the fixture decides between skip and failure
 
 
 @pytest.fixture(scope="session")
