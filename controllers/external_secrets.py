@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from controllers.stores import SharedSource, Stores
+from controllers.external_index import ExternalIndex
+from controllers.stores import DEFAULT_CLASS, SharedSource, Stores
 from secretsops.clock import SystemClock
 from secretsops.errors import (
     AlreadyExists,
@@ -30,10 +31,13 @@ from secretsops.errors import (
 )
 from secretsops.external.due import is_due, next_pass, oldest_acceptable, refreshed_at, synced_version
 from secretsops.external.model import (
+    CLUSTER_SECRET_STORE,
     CREATED_BY,
     EXTERNAL_SECRET,
     FINALIZER,
+    MANAGED,
     SECRET,
+    SECRET_STORE,
     ExternalSecret,
     Pull,
     StoreRef,
@@ -46,8 +50,11 @@ from secretsops.external.select import checked_keys, convert_keys, decoded, extr
 from secretsops.external.status import DELETED, MISSING, SYNCED, SYNCED_ERROR, stamp, with_ready
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
-from secretsops.ports import Clock, Cluster, PatchType
+from secretsops.ports import Clock, Cluster, EventType, PatchType
 from secretsops.secret import Plaintext
+
+if TYPE_CHECKING:
+    from controllers.loop import Part, Result, Runtime
 
 Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
@@ -363,3 +370,51 @@ def _told(error: SecretsOpsError) -> tuple[str, str]:
     if isinstance(error, ApiError):
         return "could not update secret", f"the API server refused the secret ({error.reason})"
     return "could not update secret", error.message
+
+
+# --- In the process ------------------------------------------------------------------------------------
+
+
+def build(runtime: Runtime) -> Sequence[Part]:
+    """Give the one part that keeps ExternalSecrets and their stores; option `controller_class` is the peer's flag."""
+    from controllers.loop import Part, Result, Watched
+    from controllers.reflector import Selection
+
+    emit, index = runtime.events("external-secrets"), ExternalIndex()
+    our_class = str(runtime.options.get("controller_class") or DEFAULT_CLASS)
+    stores = Stores(runtime.cluster, runtime.doors.secret_source, emit, clock=runtime.clock, our_class=our_class)
+    spine = ExternalSecrets(runtime.cluster, stores, emit, clock=runtime.clock)
+
+    def reconcile(key: ObjectKey) -> Result:
+        if key.kind != EXTERNAL_SECRET.kind:
+            return Result(action="validated", again_after=stores.reconcile(key))
+        done = spine.reconcile(key, since=index.since(key))
+        return Result(action=done.action, again_after=done.again)
+
+    def external(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        if kind is EventType.DELETED:
+            index.external_gone(manifest.key)
+            return ()
+        return index.external(manifest, runtime.clock.now())
+
+    def store(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        if kind is EventType.DELETED:
+            index.store_gone(manifest.key)
+            return ()
+        itself, woken = index.store(manifest)
+        return [*itself, *woken]
+
+    made = Selection(kind=SECRET, label_selector=f"{MANAGED}=true")
+    watched = [
+        Watched(selection=Selection(kind=EXTERNAL_SECRET), keys=external),
+        Watched(selection=Selection(kind=SECRET_STORE), keys=store),
+        Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=store),
+        Watched(selection=made, keys=lambda _kind, manifest: index.secret(manifest), keep=without_values),
+    ]
+    return [Part(name="external-secrets", watched=watched, reconcile=reconcile, workers=4)]
+
+
+def without_values(secret: Manifest) -> Manifest:
+    """Give what is kept of a watched Secret: its name and version, no data and no annotation that repeats data."""
+    metadata = {name: secret.metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
+    return Manifest({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})

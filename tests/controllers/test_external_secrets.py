@@ -6,11 +6,12 @@ import copy
 import datetime as dt
 import threading
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from controllers.external_secrets import ExternalSecrets
+from controllers.external_secrets import ExternalSecrets, build
 from controllers.stores import SharedSource, Stores
 from secretsops.errors import (
     Conflict,
@@ -23,7 +24,7 @@ from secretsops.errors import (
 )
 from secretsops.external.model import CREATED_BY, DATA_HASH, FINALIZER, MANAGED
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import AwsAccess, Fetched, VaultAccess
+from secretsops.ports import AwsAccess, EventType, Fetched, VaultAccess
 from secretsops.secret import Plaintext, SecretData
 
 CANARY = "canary-4b1d"
@@ -681,3 +682,33 @@ def test_a_shared_document_has_an_age_and_is_dropped(world: World) -> None:
     assert len(world.fetches) == 2
     shared.forget(world.time + dt.timedelta(seconds=1))
     assert shared._slots == {}
+
+
+# --- In the process ------------------------------------------------------------------------------------
+
+
+def test_the_part_watches_what_concerns_it_and_keeps_no_values(world: World) -> None:
+    """A Secret wakes its ExternalSecret, a store itself and those that failed on it; Secrets are kept without data."""
+    pytest.importorskip("controllers.loop", exc_type=ImportError)
+    doors = SimpleNamespace(secret_source=world.open)
+    runtime = SimpleNamespace(cluster=world, clock=world, doors=doors, options={}, events=lambda _: world.emit)
+    (part,) = build(runtime)  # type: ignore[arg-type]
+    watched = {which.selection.kind.kind: which for which in part.watched}
+    assert set(watched) == {"ExternalSecret", "SecretStore", "ClusterSecretStore", "Secret"}
+    assert watched["Secret"].selection.label_selector == f"{MANAGED}=true"
+
+    store = Manifest(world.objects["SecretStore", "shop", "store"])
+    assert list(watched["SecretStore"].keys(EventType.ADDED, store)) == [STORE]
+    assert part.reconcile(STORE).again_after == 300.0
+    world.put(external())
+    made = Manifest(world.objects["ExternalSecret", "shop", "app"])
+    assert list(watched["ExternalSecret"].keys(EventType.ADDED, made)) == [PLACE]
+    assert part.reconcile(PLACE).action == "created"
+
+    kept = watched["Secret"].keep(Manifest(world.secret()))
+    assert CANARY not in str(kept.body)
+    assert "data" not in kept.body
+    assert list(watched["Secret"].keys(EventType.DELETED, kept)) == [PLACE]
+    assert list(watched["ExternalSecret"].keys(EventType.DELETED, made)) == []
+    assert list(watched["Secret"].keys(EventType.MODIFIED, kept)) == []
+    assert list(watched["SecretStore"].keys(EventType.DELETED, store)) == []
