@@ -295,7 +295,9 @@ class KubeCluster:
             try:
                 return attempt()
             except (TooManyRequests, ServerFailure) as error:
-                if not error.retry_after or count == ATTEMPTS:
+                # A 500 or 504 with a delay (etcd timed out) may have been carried out, a 429 or 503 was not.
+                refused = error.code in (429, 503)
+                if not error.retry_after or count == ATTEMPTS or not (harmless or refused):
                     raise
                 self._clock.sleep(min(error.retry_after, RETRY_AFTER_LIMIT))
             except Unreachable as error:
@@ -313,6 +315,7 @@ class KubeWatch:
         self._response = response
         self._what = what
         self._closed = threading.Event()
+        self._events = self._read()
 
     def close(self) -> None:
         """End the stream."""
@@ -324,7 +327,13 @@ class KubeWatch:
                 return  # it ended by itself
 
     def __iter__(self) -> Iterator[WatchEvent]:
-        """Give events as they come; a stream that breaks off raises `Unreachable`, an ERROR line its ApiError."""
+        """Give events as they come; a stream that breaks off raises `Unreachable`, an ERROR line its ApiError.
+
+        A loop that was left is taken up where it stopped by the next one.
+        """
+        return self._events
+
+    def _read(self) -> Iterator[WatchEvent]:
         import urllib3
 
         waiting = b""

@@ -10,10 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from secretsops.errors import MissingExtra, SecretsOpsError, Unauthorized, Unreachable, UsageError
 from secretsops.logs import fields
@@ -22,9 +25,21 @@ from secretsops.ports import ClusterTarget
 log = logging.getLogger(__name__)
 
 POOL_SIZE = 16
+AUTHORIZATION_LIFETIME = 5.0
+"""Seconds that a credential is used before its expiry is looked at again. The client takes a token for expired five
+minutes early; without this, a plugin whose tokens live shorter would run for every request."""
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 SERVICE_ACCOUNT_VARIABLE = "SECRETSOPS_SERVICEACCOUNT_DIR"
 """Names another folder with `token` and `ca.crt`; where it is set, the service account is what is meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """What a kubeconfig or a service account comes to: the client's configuration, its pool, who we act as."""
+
+    configuration: Any = field(repr=False)
+    pool: Any = field(repr=False)
+    acting_as: tuple[tuple[str, str], ...] = ()
 
 
 class Session:
@@ -34,12 +49,14 @@ class Session:
         self._target = target
         self._lock = threading.Lock()
         self._era = 0
-        self._configuration, self._pool = _load(target)
+        self._loaded = _load(target)
+        self._authorization = ""
+        self._authorized_until = 0.0
 
     @property
     def server(self) -> str:
         """Give the base URL of the API server."""
-        return str(self._configuration.host).rstrip("/")
+        return str(self._loaded.configuration.host).rstrip("/")
 
     @contextmanager
     def request(
@@ -78,13 +95,21 @@ class Session:
         import urllib3
 
         wait = urllib3.Timeout(connect=min(10.0, self._target.timeout), read=timeout or self._target.timeout)
-        sent = {"User-Agent": self._target.user_agent, "Accept": "application/json", **(headers or {})}
+        sent = urllib3.HTTPHeaderDict({"User-Agent": self._target.user_agent, "Accept": "application/json"})
+        for name, value in (headers or {}).items():
+            sent[name] = value
         with self._lock:
             # Not thread-safe in the client: reading the setting may run an exec plugin or read a token file.
-            sent.update(_authorization(self._configuration))
-            pool = self._pool
+            if time.monotonic() >= self._authorized_until:
+                self._authorization = _authorization(self._loaded.configuration)
+                self._authorized_until = time.monotonic() + AUTHORIZATION_LIFETIME
+            if self._authorization:
+                sent["Authorization"] = self._authorization
+            loaded = self._loaded
+        for name, value in loaded.acting_as:
+            sent.add(name, value)
         try:
-            return pool.request(
+            return loaded.pool.request(
                 method,
                 self.server + path,
                 body=body,
@@ -116,24 +141,26 @@ class Session:
         with self._lock:
             if self._era == era:
                 try:
-                    self._configuration, self._pool = _load(self._target)
+                    self._loaded = _load(self._target)
                 except SecretsOpsError as error:
                     raise Unauthorized(error.message, code=401, reason="Unauthorized", hint=error.hint) from None
+                self._authorized_until = 0.0
                 self._era += 1
                 log.info("the credential was refused and is fetched anew", extra=fields(server=self.server))
         return True
 
 
-def _authorization(configuration: Any) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for setting in configuration.auth_settings().values():
-        if setting.get("in") == "header" and setting.get("value"):
-            found["Authorization"] = str(setting["value"])
-    return found
+def _authorization(configuration: Any) -> str:
+    """Give the Authorization header; the client runs the exec plugin again when its token has expired."""
+    with _client_keeps_quiet():
+        for setting in configuration.auth_settings().values():
+            if setting.get("in") == "header" and setting.get("value"):
+                return str(setting["value"])
+    return ""
 
 
-def _load(target: ClusterTarget) -> tuple[Any, Any]:
-    """Give the client's configuration and its connection pool, by kubectl's rules."""
+def _load(target: ClusterTarget) -> _Loaded:
+    """Read the configuration by kubectl's rules and build its connection pool."""
     try:
         from kubernetes import client, config
         from kubernetes.config.incluster_config import InClusterConfigLoader
@@ -141,36 +168,81 @@ def _load(target: ClusterTarget) -> tuple[Any, Any]:
         raise MissingExtra("cluster", needed_for="talking to a cluster") from None
     configuration = client.Configuration()
     configuration.connection_pool_maxsize = POOL_SIZE
+    configuration.keep_alive = True  # a watch whose other end vanished without a word is noticed after a minute
+    user: Mapping[str, Any] = {}
     try:
-        if _in_cluster(target):
-            folder = os.environ.get(SERVICE_ACCOUNT_VARIABLE, SERVICE_ACCOUNT)
-            loader: Any = InClusterConfigLoader(f"{folder}/token", f"{folder}/ca.crt")  # type: ignore[no-untyped-call]
-            loader.load_and_set(configuration)
-        else:
-            _load_kubeconfig(config, target, configuration)
+        with _client_keeps_quiet():
+            if _in_cluster(target):
+                folder = os.environ.get(SERVICE_ACCOUNT_VARIABLE, SERVICE_ACCOUNT)
+                loader: Any = InClusterConfigLoader(f"{folder}/token", f"{folder}/ca.crt")  # type: ignore[no-untyped-call]
+                loader.load_and_set(configuration)
+            else:
+                user = _load_kubeconfig(config, target, configuration)
     except config.ConfigException as error:
         raise UsageError(
             f"no usable cluster configuration: {error}",
             reason="Kubeconfig",
             hint="give --kubeconfig and --context, or set KUBECONFIG; kubectl config view shows what there is",
         ) from None
-    return configuration, client.ApiClient(configuration).rest_client.pool_manager
+    if user.get("exec") and not (configuration.api_key or configuration.cert_file):
+        # The client logs the plugin's failure, output included, and goes on without a credential.
+        command = (user["exec"] or {}).get("command")
+        raise Unauthorized(
+            f"the credential plugin {command} of the kubeconfig gave no credential",
+            reason="PluginFailed",
+            hint="log in again; kubectl auth whoami runs the same plugin and shows what it says",
+        )
+    pool = client.ApiClient(configuration).rest_client.pool_manager
+    return _Loaded(configuration=configuration, pool=pool, acting_as=tuple(_acting_as(user)))
 
 
-def _load_kubeconfig(config: Any, target: ClusterTarget, configuration: Any) -> None:
-    """Load a kubeconfig; the client writes inline keys to files, so to memory where the system has such a place."""
+@contextmanager
+def _client_keeps_quiet() -> Iterator[None]:
+    """Keep the client's own log lines out: they quote what an exec plugin printed."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return "kubernetes/config" not in record.pathname.replace("\\", "/")
+
+    root = logging.getLogger()
+    root.addFilter(is_ours)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_ours)
+
+
+def _acting_as(user: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the headers of a user with `as` fields (`client-go/transport/round_trippers.go`); the client ignores them.
+
+    Ignoring them would act with more rights than the kubeconfig's author meant to give.
+    """
+    if user.get("as"):
+        yield "Impersonate-User", str(user["as"])
+    if user.get("as-uid"):
+        yield "Impersonate-Uid", str(user["as-uid"])
+    for group in user.get("as-groups") or ():
+        yield "Impersonate-Group", str(group)
+    for name, values in (user.get("as-user-extra") or {}).items():
+        for value in values or ():
+            yield f"Impersonate-Extra-{quote(str(name).lower(), safe='')}", str(value)
+
+
+def _load_kubeconfig(config: Any, target: ClusterTarget, configuration: Any) -> Mapping[str, Any]:
+    """Load a kubeconfig and give its user; inline keys go to files, in memory where the system has such a place."""
     missing = [path for path in _kubeconfigs(target) if target.kubeconfig and not Path(path).is_file()]
     if missing:
         raise UsageError(f"there is no kubeconfig {missing[0]}", reason="Kubeconfig", hint="give --kubeconfig FILE")
     memory = "/dev/shm"  # noqa: S108
+    paths = os.pathsep.join(_kubeconfigs(target))
     try:
         config.load_kube_config(
-            config_file=os.pathsep.join(_kubeconfigs(target)),
+            config_file=paths,
             context=target.context or None,
             client_configuration=configuration,
             persist_config=False,
             temp_file_path=memory if os.access(memory, os.W_OK) else None,
         )
+        return _user(config.kube_config.KubeConfigMerger(paths).config.value, target.context)
     except config.ConfigException:
         raise
     except Exception as error:  # noqa: BLE001 - the loader raises TypeError, KeyError and yaml errors on bad files
@@ -179,6 +251,17 @@ def _load_kubeconfig(config: Any, target: ClusterTarget, configuration: Any) -> 
             reason="Kubeconfig",
             hint="kubectl config view says where",
         ) from None
+
+
+def _user(merged: Mapping[str, Any], context: str) -> Mapping[str, Any]:
+    def entries(field: str) -> dict[str, Any]:
+        # Of two files that define a name the first wins, as in kubectl.
+        plain = [getattr(entry, "value", entry) for entry in merged.get(field) or []]
+        return {str(entry.get("name")): entry for entry in reversed(plain)}
+
+    chosen = entries("contexts").get(context or str(merged.get("current-context")), {}).get("context") or {}
+    found = entries("users").get(str(chosen.get("user")), {}).get("user") or {}
+    return found if isinstance(found, dict) else {}
 
 
 def _kubeconfigs(target: ClusterTarget) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,6 +36,9 @@ _HINTS: Mapping[type[ApiError], str] = {
     Forbidden: "RBAC or admission said no: kubectl auth can-i --list",
 }
 MESSAGE_LIMIT = 1000
+_ADMISSION = re.compile(r"(denied (?:the )?request).*", re.DOTALL)
+"""What a webhook or a ValidatingAdmissionPolicy says comes after these words, in text of its author's making."""
+_WEBHOOK_DOWN = "Internal error occurred: failed calling webhook"
 
 
 def api_error(
@@ -42,15 +46,18 @@ def api_error(
 ) -> ApiError:
     """Give the error for a `Status` (`k8s.io/apimachinery/pkg/apis/meta/v1/types.go`).
 
-    With `secret` the body was a Secret: the server quotes refused values, so only fields and reasons are kept.
+    With `secret` the body was a Secret: the server quotes refused values, and so may whoever admits, so only fields and
+    reasons are kept.
     """
     code = code or int(status.get("code") or 500)
     reason = str(status.get("reason") or "")
     kind = AlreadyExists if reason == "AlreadyExists" else _BY_CODE.get(code, ServerFailure)
     details = status.get("details") or {}
     message = str(status.get("message") or f"HTTP {code}")[:MESSAGE_LIMIT]
-    if secret and kind is Invalid:
+    if secret and (kind is Invalid or code == 500) and not message.startswith(_WEBHOOK_DOWN):
         message = _fields(details)
+    elif secret and kind is Forbidden:
+        message = _ADMISSION.sub(r"\1 (its words are withheld, they may quote values)", message)
     return kind(
         f"{what}: {message}",
         code=code,
@@ -70,7 +77,7 @@ def _fields(details: Mapping[str, Any]) -> str:
     for cause in causes[:20]:
         said = "is immutable" if "immutable" in str(cause.get("message")) else str(cause.get("reason") or "refused")
         named.append(f"{cause.get('field') or 'the object'} {said}")
-    return "the Secret is invalid: " + ("; ".join(named) or "the server's words are withheld, they may quote values")
+    return "the Secret was refused: " + ("; ".join(named) or "the server's words are withheld, they may quote values")
 
 
 def _seconds(header: str) -> float:

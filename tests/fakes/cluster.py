@@ -454,7 +454,9 @@ class FakeCluster:
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = metadata["generateName"] + secrets.token_hex(3)[:5]
         if metadata.pop("resourceVersion", None) and not keep_status:
-            raise refuse(400, "BadRequest", "resourceVersion should not be set on objects to be created")
+            raise refuse(
+                500, "", "resourceVersion should not be set on objects to be created"
+            )  # a real one says so too
         key = self._key(resource, manifest.namespace, manifest.name)
         if resource.namespaced and not keep_status:
             self._open_namespace(manifest)

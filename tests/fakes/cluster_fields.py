@@ -27,21 +27,11 @@ _KEYED: Mapping[str, tuple[str, ...]] = {
     "ports": ("containerPort", "port", "protocol"),
 }
 _SETS = frozenset({"finalizers"})
-_SERVER_FIELDS = frozenset(
-    [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-        "generation",
-        "managedFields",
-        "selfLink",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generateName",
-    ]
-)
+_METADATA = """
+name namespace generateName uid resourceVersion creationTimestamp generation managedFields selfLink deletionTimestamp
+deletionGracePeriodSeconds
+"""
+_SERVER_FIELDS = frozenset(_METADATA.split())
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -36,51 +36,18 @@ admissionregistration.k8s.io/v1 cluster: MutatingWebhookConfiguration Validating
 apiregistration.k8s.io/v1 cluster: APIService
 apiextensions.k8s.io/v1 cluster: CustomResourceDefinition
 """
-_WITHOUT_STATUS = frozenset(
-    [
-        "ConfigMap",
-        "ControllerRevision",
-        "Endpoints",
-        "EndpointSlice",
-        "Event",
-        "LimitRange",
-        "PodTemplate",
-        "Secret",
-        "ServiceAccount",
-        "IngressClass",
-        "Lease",
-        "NetworkPolicy",
-        "Role",
-        "RoleBinding",
-        "ClusterRole",
-        "ClusterRoleBinding",
-        "StorageClass",
-        "PriorityClass",
-        "MutatingWebhookConfiguration",
-        "ValidatingWebhookConfiguration",
-    ]
-)
-WITH_GENERATION = frozenset(
-    [
-        "Pod",
-        "PodTemplate",
-        "ReplicationController",
-        "DaemonSet",
-        "Deployment",
-        "ReplicaSet",
-        "StatefulSet",
-        "CronJob",
-        "Job",
-        "Ingress",
-        "NetworkPolicy",
-        "IngressClass",
-        "PodDisruptionBudget",
-        "CustomResourceDefinition",
-        "PriorityClass",
-        "MutatingWebhookConfiguration",
-        "ValidatingWebhookConfiguration",
-    ]
-)
+_PLAIN = """
+ConfigMap ControllerRevision Endpoints EndpointSlice Event LimitRange PodTemplate Secret ServiceAccount
+IngressClass Lease NetworkPolicy Role RoleBinding ClusterRole ClusterRoleBinding StorageClass PriorityClass
+MutatingWebhookConfiguration ValidatingWebhookConfiguration
+"""
+_WITHOUT_STATUS = frozenset(_PLAIN.split())
+_COUNTED = """
+Pod PodTemplate ReplicationController DaemonSet Deployment ReplicaSet StatefulSet CronJob Job Ingress NetworkPolicy
+IngressClass PodDisruptionBudget CustomResourceDefinition PriorityClass
+MutatingWebhookConfiguration ValidatingWebhookConfiguration
+"""
+WITH_GENERATION = frozenset(_COUNTED.split())
 """Built-in kinds whose strategy sets metadata.generation; custom resources always have it."""
 
 SECRET = GroupVersionKind("", "v1", "Secret")
@@ -94,6 +61,7 @@ _REQUIRED_KEYS = {
     "kubernetes.io/ssh-auth": ("ssh-privatekey",),
 }
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?")
+_LABEL = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
 _DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}")
 
 
@@ -167,6 +135,11 @@ def check_new(resource: Resource, body: dict[str, Any], old: dict[str, Any] | No
     name = str(body["metadata"].get("name") or "")
     if not _NAME.fullmatch(name) or len(name) > 253:
         raise invalid(resource, name, "metadata.name", "a lowercase RFC 1123 subdomain must consist of ...")
+    for key, value in (body["metadata"].get("labels") or {}).items():
+        if not _LABEL.fullmatch(str(value)):
+            raise invalid(
+                resource, name, "metadata.labels", f'Invalid value: "{value}" for {key}: a valid label must ...'
+            )
     if resource.kind == SECRET:
         _check_secret(resource, name, body, old)
     if resource.kind in (SECRET, CONFIG_MAP):
