@@ -196,9 +196,11 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
     git = doors.git()
     folder = Path(options["journal"])
     pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
-    at = pinned.get(f"{repo}@{revision}", revision)
-    roots, pins = _roots(git, repo, at, path, file)
-    return _carry_out(doors, roots, {**pins, **pinned}, options, resume=True)
+    place = f"{repo}@{revision}"
+    roots, pins = _roots(git, repo, pinned.get(place, revision), path, file)
+    # The plan's hash covers the pins as they were made: one spelled by its commit must not come on top of them.
+    known = pinned if place in pinned or not repo else {**pins, **pinned}
+    return _carry_out(doors, roots, known, options, resume=True)
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,47 @@
+"""The process that holds keys: no core dumps, not dumpable, ends in order on SIGTERM.
+
+Never here: what it does while it lives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import resource
+import signal
+import sys
+import threading
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+DRAIN = 4.0
+"""Seconds for work under way after SIGTERM; all is over within 5."""
+_PR_SET_DUMPABLE = 4
+
+
+def harden() -> None:
+    """Keep memory out of core dumps and away from other processes of this user (SECURITY.md §4).
+
+    Linux also refuses ptrace and /proc/PID/mem then; elsewhere only core dumps are switched off.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ValueError, OSError):
+        log.warning("core dumps could not be switched off")
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def until_told_to_stop() -> None:
+    """Wait for SIGTERM or SIGINT."""
+    told = threading.Event()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        log.info("%s: ending", signal.Signals(number).name)
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    while not told.wait(3600.0):
+        continue
