@@ -1,9 +1,10 @@
 """SealedSecret to Secret, in the cluster: observe, open, decide, act, report. The spine of sealing.
 
 Opening is `secretsops.sealing.sealed`, who may write is `secretsops.ownership`; here they meet the API server.
-Status and events carry names and reasons, never values.
+Status and events carry names and reasons, never values. `build` offers it to the process: what is watched, what a
+change concerns.
 
-What never lives here: the wire format, key Secrets (`controllers.sealing_keys`), queues and watches.
+What never lives here: the wire format, key Secrets (`controllers.sealing_keys`), threads.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from secretsops.clock import SystemClock
 from secretsops.errors import Invalid, NotFound, NotOurs, Refused, SecretsOpsError
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, Write, decide_unsealed
-from secretsops.ports import Clock, Cluster, PatchType
+from secretsops.ports import Clock, Cluster, EventType, PatchType
 from secretsops.sealing.keys import KeyRing
 from secretsops.sealing.sealed import SEALED_SECRET, SECRET, Opened, open_sealed
+
+if TYPE_CHECKING:
+    from controllers.loop import Part, Runtime
 
 Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
@@ -42,6 +47,12 @@ class SealedSecrets:
         self._emit = emit
         self._clock = clock or SystemClock()
         self._opened_by: dict[ObjectKey, tuple[str, ...]] = {}
+        self._left: dict[ObjectKey, str] = {}
+
+    def is_as_left(self, secret: Manifest) -> bool:
+        """Say whether a watched Secret (as `fingerprinted` keeps it) is as our last pass left it."""
+        key = ObjectKey(SEALED_SECRET.group, SEALED_SECRET.kind, secret.namespace, secret.name)
+        return self._left.get(key) == secret.body.get(DIGEST)
 
     def reconcile(self, key: ObjectKey) -> str:
         """Bring one Secret in line with its SealedSecret; gives what was done: created, updated, unchanged, gone.
@@ -54,6 +65,7 @@ class SealedSecrets:
             sealed = self._cluster.get(SEALED_SECRET, key.name, key.namespace)
         except NotFound:
             self._opened_by.pop(key, None)
+            self._left.pop(key, None)
             return "gone"
         if sealed.metadata.get("deletionTimestamp"):
             return "gone"
@@ -65,8 +77,10 @@ class SealedSecrets:
             raise
         # 3. Observe the Secret, 4. decide who may write it, 5. act.
         try:
-            decision = decide_unsealed(opened.secret, self._live(key), sealed.uid, renewed=_is_renewed(sealed))
-            done = self._act(decision)
+            live = self._live(key)
+            decision = decide_unsealed(opened.secret, live, sealed.uid, renewed=_is_renewed(sealed))
+            done, left = self._act(decision, live)
+            self._left[key] = digest(left) if left else ""
         except SecretsOpsError as error:
             self._report(sealed, error, event=("ErrUpdateFailed", error.message))
             raise
@@ -87,19 +101,18 @@ class SealedSecrets:
         except NotFound:
             return None
 
-    def _act(self, decision: Write) -> str:
+    def _act(self, decision: Write, live: Manifest | None) -> tuple[str, Manifest | None]:
+        """Carry a decision out; gives what was done and the Secret as it is now."""
         match decision:
             case Create(manifest):
-                self._cluster.create(manifest)
-                return "created"
+                return "created", self._cluster.create(manifest)
             case Update(manifest):
                 try:
-                    self._cluster.replace(manifest)
+                    return "updated", self._cluster.replace(manifest)
                 except Invalid as error:
                     raise _explained(error, manifest) from None
-                return "updated"
             case Leave():
-                return "unchanged"
+                return "unchanged", live
             case Refuse(reason, message):
                 raise NotOurs(message, reason=reason, hint="annotate the Secret sealedsecrets.bitnami.com/managed=true")
         raise AssertionError(f"sealing never decides to {type(decision).__name__}")
@@ -157,6 +170,99 @@ def digest(secret: Manifest) -> str:
         "owners": secret.metadata.get("ownerReferences") or [],
     }
     return hmac.new(_RUN_KEY, json.dumps(owned, sort_keys=True).encode(), hashlib.sha256).hexdigest()
+
+
+DIGEST = "digest"
+"""Where `fingerprinted` puts what is left of a Secret's values."""
+
+
+def fingerprinted(secret: Manifest) -> Manifest:
+    """Give what is kept of a watched Secret: name, version, owners and a keyed digest; no values."""
+    names = ("name", "namespace", "uid", "resourceVersion")
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {name: secret.metadata.get(name) for name in names}}
+    return Manifest({**body, DIGEST: digest(secret)})
+
+
+class _News:
+    """Tells a change from an echo of our own status write. Safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._signs: dict[ObjectKey, Hashable] = {}
+
+    def sealed(self, kind: EventType, sealed: Manifest) -> list[ObjectKey]:
+        """Give the key of a SealedSecret of which more than the status changed."""
+        sign = (
+            sealed.uid,
+            sealed.generation,
+            tuple(sorted(sealed.labels.items())),
+            tuple(sorted(sealed.annotations.items())),
+            sealed.metadata.get("deletionTimestamp"),
+        )
+        with self._lock:
+            if kind is EventType.DELETED:
+                self._signs.pop(sealed.key, None)
+                return [sealed.key]
+            known, self._signs[sealed.key] = self._signs.get(sealed.key), sign
+            return [sealed.key] if known != sign else []
+
+    def of_secret(self, secret: Manifest) -> list[ObjectKey]:
+        """Give the SealedSecret that a Secret's name belongs to, where there is one."""
+        key = ObjectKey(SEALED_SECRET.group, SEALED_SECRET.kind, secret.namespace, secret.name)
+        with self._lock:
+            return [key] if key in self._signs else []
+
+    def all(self) -> list[ObjectKey]:
+        """Give every SealedSecret there is."""
+        with self._lock:
+            return sorted(self._signs)
+
+
+def build(runtime: Runtime) -> Sequence[Part]:
+    """Give the one part that keeps Secrets in line with SealedSecrets, and the sealing keys with their policy.
+
+    Options are those of `secretsops controller`. A key Secret that comes or goes wakes every SealedSecret, for it may
+    open what did not open before.
+    """
+    from controllers.loop import Part, Result, Tick, Watched
+    from controllers.reflector import Selection
+    from controllers.sealing_http import routes
+    from controllers.sealing_keys import SELECTOR, Keys, policy, tick
+
+    keys, news = Keys(policy(runtime.namespace, runtime.options)), _News()
+    emit = runtime.events("sealed-secrets")
+    spine = SealedSecrets(runtime.cluster, lambda: keys.ring, emit, clock=runtime.clock)
+    held: dict[ObjectKey, Manifest] = {}
+
+    def secret(_kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        return [] if spine.is_as_left(manifest) else news.of_secret(manifest)
+
+    def key_secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        if kind is EventType.DELETED:
+            held.pop(manifest.key, None)
+        else:
+            held[manifest.key] = manifest
+        return news.all() if keys.load(held.values()) else []
+
+    def missing() -> str:
+        return "" if keys.ring.sealing_key(runtime.clock.now()) else "there is no key to seal with yet"
+
+    own = Selection(kind=SECRET, namespace=runtime.namespace, label_selector=SELECTOR)
+    watched = [
+        Watched(selection=own, keys=key_secret),
+        Watched(selection=Selection(kind=SEALED_SECRET), keys=news.sealed),
+        Watched(selection=Selection(kind=SECRET), keys=secret, keep=fingerprinted),
+    ]
+    return [
+        Part(
+            name="sealed-secrets",
+            watched=watched,
+            reconcile=lambda key: Result(action=spine.reconcile(key)),
+            ticks=[Tick(name="keys", act=tick(runtime.cluster, keys, runtime.clock))],
+            routes=routes(lambda: keys.ring, runtime.clock),
+            unready=missing,
+        )
+    ]
 
 
 def _is_renewed(sealed: Manifest) -> bool:

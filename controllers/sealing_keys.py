@@ -11,13 +11,14 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from secretsops.errors import InvalidManifest
+from secretsops.errors import InvalidManifest, UsageError
 from secretsops.logs import fields
 from secretsops.manifest import Manifest
-from secretsops.ports import Cluster
+from secretsops.ports import Clock, Cluster
 from secretsops.sealing.keys import (
     ACTIVE,
     DEFAULT_BITS,
@@ -39,6 +40,8 @@ SELECTOR = f"{KEY_LABEL}={ACTIVE}"
 CERTIFICATE_CONFIG_MAP = "sealed-secrets-certificate"
 """Where clients read the certificate without a proxy (SECURITY.md §5)."""
 FIELD_MANAGER = "secretsops-sealing"
+RENEW_EVERY = 30 * 24 * 3600.0
+"""Seconds (upstream's default)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class KeyPolicy:
     prefix: str = KEY_PREFIX
     bits: int = DEFAULT_BITS
     ttl: dt.timedelta = DEFAULT_TTL
-    renew_every: float = 30 * 24 * 3600.0
+    renew_every: float = RENEW_EVERY
     settle: float = 3.0
     common_name: str = ""
 
@@ -142,3 +145,60 @@ def publish(cluster: Cluster, keys: Keys, *, now: dt.datetime) -> None:
         "data": {"tls.crt": key.certificate.pem.decode(), "fingerprint": key.fingerprint},
     }
     cluster.apply(Manifest(body), field_manager=FIELD_MANAGER, force=True)
+
+
+def policy(namespace: str, options: Mapping[str, Any]) -> KeyPolicy:
+    """Give the policy that the command line's options ask for.
+
+    Raises:
+        UsageError: a key smaller than 2048 bits, or a certificate that ends before it is replaced.
+    """
+    bits, ttl = int(options.get("key_size") or DEFAULT_BITS), options.get("key_ttl")
+    renew = options.get("key_renew_period")
+    found = KeyPolicy(
+        namespace=namespace,
+        prefix=str(options.get("key_prefix") or KEY_PREFIX),
+        bits=bits,
+        ttl=DEFAULT_TTL if ttl is None else dt.timedelta(seconds=float(ttl)),
+        renew_every=RENEW_EVERY if renew is None else float(renew),
+        common_name=str(options.get("my_cn") or ""),
+    )
+    if bits < 2048:
+        raise UsageError(
+            f"--key-size {bits} is no safe size", reason="Usage", hint="2048 at least; 4096 is the default"
+        )
+    if found.renew_every > found.ttl.total_seconds():
+        raise UsageError(
+            "--key-renew-period is longer than --key-ttl: clients would meet an expired certificate",
+            reason="Usage",
+            hint="renew more often, or let certificates live longer",
+        )
+    return found
+
+
+LOOK = 0.5
+RENEWAL_LOOK = 60.0
+"""Seconds between two looks whether a key is due: without any key, and with one."""
+
+
+def tick(cluster: Cluster, keys: Keys, clock: Clock) -> Callable[[], float]:
+    """Give what the leader does now and then, once key Secrets were listed: mint what is due, publish what is new.
+
+    Its first call starts the time for which an empty list has to stay empty.
+    """
+    state: dict[str, Any] = {"since": None, "published": ""}
+
+    def act() -> float:
+        now = clock.now()
+        if state["since"] is None:
+            state["since"] = clock.monotonic()
+        reason = mint_reason(keys, now=now, empty_for=clock.monotonic() - state["since"])
+        if reason:
+            mint(cluster, keys, reason=reason, now=now)
+        key = keys.ring.sealing_key(now)
+        if key is not None and key.fingerprint != state["published"]:
+            publish(cluster, keys, now=now)
+            state["published"] = key.fingerprint
+        return RENEWAL_LOOK if key else LOOK
+
+    return act
