@@ -18,7 +18,7 @@ import click
 
 from controllers.install import IMAGE, NAMESPACE, manifests
 from secretsops.durations import parse_duration
-from secretsops.errors import UsageError
+from secretsops.errors import InvalidManifest, UsageError
 from secretsops.files import write_output
 from secretsops.manifest import dump_all
 from secretsops.ports import ClusterTarget, Doors
@@ -129,8 +129,8 @@ def _routes(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
 
 def _seconds(text: str, name: str) -> float:
     try:
-        return 0.0 if text == "0" else parse_duration(text)
-    except ValueError:
+        return parse_duration(text)
+    except InvalidManifest:
         raise UsageError(
             f"--{name.replace('_', '-')} {text!r} is no duration", reason="Usage", hint="as in 720h or 30m"
         ) from None

@@ -234,8 +234,9 @@ def build(runtime: Runtime) -> Sequence[Part]:
     spine = SealedSecrets(runtime.cluster, lambda: keys.ring, emit, clock=runtime.clock)
     held: dict[ObjectKey, Manifest] = {}
 
-    def secret(_kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        return [] if spine.is_as_left(manifest) else news.of_secret(manifest)
+    def secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        unchanged = kind is not EventType.DELETED and spine.is_as_left(manifest)
+        return [] if unchanged else news.of_secret(manifest)
 
     def key_secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
         if kind is EventType.DELETED:
