@@ -12,7 +12,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -154,10 +154,17 @@ class KubeCluster:
             "resourceVersion": resource_version,
         }
         path = _url(self.resource(kind).path(namespace=namespace), query)
-        with self._session.request("GET", path, timeout=timeout + 15.0) as response:
-            if response.status >= 400:
-                raise _error(response, what=f"watch {kind.kind}", secret=False)
-            watch = KubeWatch(response, what=f"the watch of {kind.kind}")
+        with ExitStack() as stack:
+
+            def attempt() -> Any:
+                with ExitStack() as opened:
+                    response = opened.enter_context(self._session.request("GET", path, timeout=timeout + 15.0))
+                    if response.status >= 400:
+                        raise _error(response, what=f"watch {kind.kind}", secret=False)
+                    stack.push(opened.pop_all())
+                    return response
+
+            watch = KubeWatch(self._again(attempt, harmless=True), what=f"the watch of {kind.kind}")
             try:
                 yield watch
             finally:

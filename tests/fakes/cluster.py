@@ -5,7 +5,8 @@
     cluster.fail(Unreachable("gone"), verb="update", resource="secrets")
     assert cluster.writes() == [("create", "secrets", "shop", "db")]
 
-What it leaves out is `UNSUPPORTED`. Garbage collection and namespace removal happen at once, inside the delete.
+What it leaves out is `UNSUPPORTED`. Garbage collection and namespace removal happen at once, inside the delete; a
+bookmark is sent when a watch ends or the test asks for one.
 """
 
 from __future__ import annotations
@@ -45,8 +46,6 @@ from tests.fakes.cluster_watch import Change, FakeWatch
 UNSUPPORTED: Mapping[str, str] = {
     "schemas": "structural schemas (validation, pruning, defaulting) need the API server's OpenAPI machinery",
     "defaults": "defaults of built-in kinds are the work of 20,000 generated lines",
-    "field-validation": "unknown fields are judged by schemas, which the fake does not have",
-    "periodic-bookmarks": "the fake sends a bookmark when the watch ends or the test asks for one",
     "kubectl": "kubectl speaks HTTP",
     "controllers": "no controller manager: no service accounts or kube-root-ca.crt appear in a new namespace",
 }

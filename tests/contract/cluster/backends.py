@@ -121,7 +121,10 @@ def eventually(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
 def compact(plane: ControlPlane) -> None:
     """Compact etcd at its newest revision through its JSON gateway, so that older pages are gone."""
     told = subprocess.run(
-        ["ps", "-o", "args=", "-p", str(plane.pids["kube-apiserver"])], capture_output=True, check=True, text=True
+        ["ps", "-ww", "-o", "args=", "-p", str(plane.pids["kube-apiserver"])],
+        capture_output=True,
+        check=True,
+        text=True,
     )
     url = next(word for word in told.stdout.split() if word.startswith("--etcd-servers=")).partition("=")[2]
     context = ssl.create_default_context(cafile=str(plane.pki.ca))

@@ -8,7 +8,7 @@ from secretsops.errors import ApiError, Invalid, UnknownKind
 from secretsops.manifest import GroupVersionKind
 from secretsops.ports import Cluster
 from tests.contract.cluster.backends import CRD, Backend, eventually, install_widgets
-from tests.contract.cluster.objects import changed, custom
+from tests.contract.cluster.objects import changed, custom, deployment
 
 
 def test_a_schema_refuses(backend: Backend, namespace: str, widget: GroupVersionKind) -> None:
@@ -38,6 +38,12 @@ def test_a_built_in_kind_refuses_the_wrong_type(backend: Backend, namespace: str
     backend.needs("schemas")
     with pytest.raises(Invalid):
         backend.cluster.create(custom(GroupVersionKind("", "v1", "ConfigMap"), namespace, data={"a": 1}))
+
+
+def test_a_built_in_kind_is_filled_in(backend: Backend, namespace: str) -> None:
+    """Defaults of a Deployment are there after the write."""
+    backend.needs("defaults")
+    assert backend.cluster.create(deployment(namespace)).spec["strategy"]["type"] == "RollingUpdate"
 
 
 def test_unknown_fields_survive_read_modify_write(cluster: Cluster, namespace: str, widget: GroupVersionKind) -> None:

@@ -91,16 +91,16 @@ def test_pages_give_every_object_once(cluster: Cluster, namespace: str) -> None:
     assert len(versions) == 1
 
 
-def test_an_expired_page_is_gone(backend: Backend, namespace: str) -> None:
+def test_an_expired_page_is_gone(backend: Backend, namespace: str, widget: GroupVersionKind) -> None:
     """A continue token from before the server's memory is 410, whose cure is to list again."""
     cluster = backend.cluster
     for number in range(4):
-        cluster.create(secret(namespace, f"s{number}"))
-    first = cluster.page(SECRET, namespace=namespace, limit=2)
-    cluster.create(secret(namespace, "later"))
+        cluster.create(custom(widget, namespace, f"w{number}", spec={"size": 1}))
+    first = cluster.page(widget, namespace=namespace, limit=2)
+    cluster.create(custom(widget, namespace, "later", spec={"size": 1}))
     backend.forget_history()
     with pytest.raises(Gone) as caught:
-        cluster.page(SECRET, namespace=namespace, limit=2, resume=backend.aged(first.resume))
+        cluster.page(widget, namespace=namespace, limit=2, resume=backend.aged(first.resume))
     assert caught.value.code == 410
 
 

@@ -82,12 +82,14 @@ def test_entering_and_leaving_a_selection(cluster: Cluster, namespace: str) -> N
 
 def test_a_watch_ends_by_itself_with_a_bookmark(cluster: Cluster, namespace: str) -> None:
     """After its timeout the stream ends without an error; a bookmark told how far it had come."""
-    created = cluster.create(config_map(namespace))
+    version = cluster.page(SECRET, namespace=namespace).resource_version
+    created = cluster.create(secret(namespace))
     start = time.monotonic()
-    with cluster.watch(SECRET, namespace=namespace, resource_version=created.resource_version, timeout=4) as watch:
+    with cluster.watch(SECRET, namespace=namespace, resource_version=version, timeout=5) as watch:
         events = list(watch)
     assert time.monotonic() - start < 15
-    assert {event.type for event in events} == {EventType.BOOKMARK}
+    assert events[0].object.name == "one"
+    assert {event.type for event in events[1:]} == {EventType.BOOKMARK}
     assert int(events[-1].object.resource_version) >= int(created.resource_version)
 
 
