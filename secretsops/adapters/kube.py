@@ -351,24 +351,26 @@ class KubeWatch:
                     if self._closed.is_set():
                         return
                     if line:
-                        yield _event(line)
+                        yield _event(line, self._what)
                 if len(waiting) > LINE_LIMIT:
                     raise ServerFailure(f"{self._what} sent a line over {LINE_LIMIT >> 20} MiB", reason="TooLarge")
         except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
             if self._closed.is_set():
-                return  # closing takes the socket from under the reader
-            if isinstance(error, ValueError | AttributeError):
-                raise ServerFailure(f"{self._what} sent what is no event", reason="NotJson") from None
+                return  # closing takes the socket from under the reader, who may meet it in any of these ways
             raise Unreachable(f"{self._what} broke off ({type(error).__name__})", reason="NoAnswer") from None
         if waiting and not self._closed.is_set():
             raise Unreachable(f"{self._what} ended in the middle of an event", reason="NoAnswer")
 
 
-def _event(line: bytes) -> WatchEvent:
-    body = json.loads(line)
-    if body["type"] == "ERROR":
-        raise api_error(body.get("object") or {}, what="watch")
-    return WatchEvent(EventType(body["type"]), Manifest(body["object"]))
+def _event(line: bytes, what: str) -> WatchEvent:
+    try:
+        body = json.loads(line)
+        told, content = body["type"], body["object"]
+        if told != "ERROR":
+            return WatchEvent(EventType(told), Manifest(content))
+    except (ValueError, TypeError, KeyError):
+        raise ServerFailure(f"{what} sent what is no event", reason="NotJson") from None
+    raise api_error(content or {}, what=what)
 
 
 def _content(response: Any) -> bytes:
