@@ -345,7 +345,8 @@ class KubeWatch:
 
         waiting = b""
         try:
-            for chunk in self._response.stream(65536):
+            # Not `stream`: behind a proxy that does not chunk it would wait until its buffer is full.
+            while chunk := self._response.read1(65536):
                 *lines, waiting = (waiting + chunk).split(b"\n")
                 for line in lines:
                     if self._closed.is_set():
