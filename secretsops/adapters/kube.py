@@ -39,7 +39,9 @@ def connect(target: ClusterTarget, *, clock: Clock | None = None) -> KubeCluster
     """Give the cluster a target names; no request is sent yet.
 
     Raises:
-        UsageError: there is no such kubeconfig or context. MissingExtra: the extra `cluster` is not installed.
+        UsageError: there is no such kubeconfig or context.
+        Unauthorized: the kubeconfig's credential plugin, which runs now, gave no credential.
+        MissingExtra: the extra `cluster` is not installed.
     """
     return KubeCluster(Session(target), clock=clock or SystemClock())
 
