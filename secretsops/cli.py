@@ -19,7 +19,17 @@ from click.shell_completion import CompletionItem
 from secretsops.errors import SecretsOpsError
 
 if TYPE_CHECKING:
-    from secretsops.ports import AwsAccess, Clock, Cluster, ClusterTarget, GitRepos, SecretSource, Sink, VaultAccess
+    from secretsops.ports import (
+        Age,
+        AwsAccess,
+        Clock,
+        Cluster,
+        ClusterTarget,
+        GitRepos,
+        SecretSource,
+        Sink,
+        VaultAccess,
+    )
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": (
@@ -64,6 +74,12 @@ class RealDoors:
 
             self._git = GitDoor()
         return self._git
+
+    def age(self) -> Age:
+        """Give encryption to age recipients."""
+        from secretsops.adapters.age import AgeDoor
+
+        return AgeDoor()
 
     def sink(self, url: str) -> Sink:
         """Open an escrow sink by folder path or URL."""

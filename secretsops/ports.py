@@ -308,6 +308,19 @@ class Sink(Protocol):
         """List file names, sorted."""
 
 
+class Age(Protocol):
+    """Encryption to age recipients (age-encryption.org/v1). Raises `MissingExtra` where its library is missing."""
+
+    def encrypt(self, content: Plaintext, recipients: Sequence[str]) -> bytes:
+        """Encrypt to every recipient; raises `UsageError` for a text that is none."""
+
+    def decrypt(self, content: bytes, identities: Sequence[Plaintext]) -> Plaintext:
+        """Decrypt with identity files' contents; raises `BrokenEscrow` when none of them opens it."""
+
+    def generate(self) -> tuple[Plaintext, str]:
+        """Give a new identity, as its file's line, and its recipient."""
+
+
 class Doors(Protocol):
     """What a command may reach, built lazily by the composition root (`secretsops/cli.py`) and faked in tests."""
 
@@ -326,3 +339,6 @@ class Doors(Protocol):
 
     def secret_source(self, access: VaultAccess | AwsAccess) -> SecretSource:
         """Open a secret store (no request yet); raises `MissingExtra` when its library is not installed."""
+
+    def age(self) -> Age:
+        """Give encryption to age recipients."""

@@ -1,0 +1,174 @@
+"""`secretsops demo` and `secretsops drill`: carry a scenario out on a disposable world, show it, report.
+
+Never here: what a drill does (`run.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from drills.scenario import read_scenario
+from secretsops.errors import Refused, UsageError, WorldFailed
+from secretsops.files import write_atomic, write_output
+from secretsops.manifest import dump
+from secretsops.ports import Doors
+
+if TYPE_CHECKING:
+    from drills.sandbox.world import Sandbox
+
+STORY = "cluster-lost"
+
+
+@click.command(epilog="Example: secretsops demo --keep")
+@click.option(
+    "--cluster",
+    "backend",
+    type=click.Choice(["auto", "real", "embedded"]),
+    default="auto",
+    show_default=True,
+    help="Which kind of cluster.",
+)
+@click.option("--keep", is_flag=True, help="Leave the world up afterwards and say how to look around.")
+@click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file.")
+@click.option("--world", type=click.Path(file_okay=False), help="Folder for logs and evidence, kept afterwards.")
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@click.pass_obj
+def demo(doors: Doors, /, backend: str, keep: bool, report: str | None, world: str | None, output: str) -> int:
+    """Destroy a cluster and rebuild it from Git, live."""
+    if backend == "embedded":
+        raise UsageError(
+            "this version has no embedded cluster",
+            reason="NoEmbeddedCluster",
+            hint="install Go (https://go.dev/dl) or set KUBEBUILDER_ASSETS, and leave --cluster out",
+        )
+    return _carry_out(doors, shipped(STORY), shipped_files(), keep=keep, report=report, world=world, output=output)
+
+
+@click.group(epilog="Example: secretsops drill run cluster-lost --report drill.json")
+def drill() -> None:
+    """Rehearse a disaster and measure it."""
+
+
+@drill.command(epilog="Example: secretsops drill run cluster-lost --report drill.json -o json")
+@click.argument("scenario")
+@click.option("--keep", is_flag=True, help="Leave the world up afterwards and say how to look around.")
+@click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file.")
+@click.option("--world", type=click.Path(file_okay=False), help="Folder for logs and evidence, kept afterwards.")
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@click.pass_obj
+def run(doors: Doors, /, scenario: str, keep: bool, report: str | None, world: str | None, output: str) -> int:
+    """Carry out a scenario: one of ours by name, or a file; exit code 1 unless it passed."""
+    path = Path(scenario)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"there is no file {scenario}", reason="NoScenario", hint="secretsops drill list")
+        return _carry_out(
+            doors, (path.read_bytes(), scenario), path.parent, keep=keep, report=report, world=world, output=output
+        )
+    return _carry_out(doors, shipped(scenario), shipped_files(), keep=keep, report=report, world=world, output=output)
+
+
+@drill.command("list", epilog="Example: secretsops drill list")
+def list_scenarios() -> None:
+    """Name the scenarios that come with this version."""
+    names = sorted(file.name.removesuffix(".yaml") for file in shipped_files().iterdir() if file.name.endswith(".yaml"))
+    write_output("".join(f"{name}\n" for name in names).encode())
+
+
+def shipped_files() -> Traversable:
+    """Give the folder of the scenarios that come with this version."""
+    return resources.files("drills").joinpath("scenarios")
+
+
+def shipped(name: str) -> tuple[bytes, str]:
+    """Give text and name of a scenario of ours.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    names = {file.name for file in shipped_files().iterdir()}
+    if f"{name}.yaml" not in names:
+        raise UsageError(f"there is no scenario '{name}'", reason="NoScenario", hint="secretsops drill list")
+    return shipped_files().joinpath(f"{name}.yaml").read_bytes(), f"{name}.yaml"
+
+
+def _carry_out(
+    doors: Doors,
+    named: tuple[bytes, str],
+    files: Traversable,
+    *,
+    keep: bool,
+    report: str | None,
+    world: str | None,
+    output: str,
+) -> int:
+    from drills.display import display
+    from drills.report import Verdict
+    from drills.run import Drill
+    from drills.sandbox.binaries import find_binaries
+    from drills.sandbox.world import Sandbox
+
+    text, source = named
+    scenario = read_scenario(text, source=source)
+    _refuse_used(world)
+    # Building takes minutes the first time: outside of what is measured, and shown as it comes.
+    find_binaries(progress=lambda line: click.echo(line, err=True))
+    with Sandbox(Path(world) if world else None) as sandbox, _ending_in_order():
+        with display() as show:
+            result = Drill(scenario, files, doors=doors, world=sandbox, show=show).run()
+        body = result.body()
+        if report:
+            write_atomic(Path(report), json.dumps(body, indent=2).encode() + b"\n")
+        printed = {"table": result.text, "json": lambda: json.dumps(body, indent=2) + "\n", "yaml": lambda: dump(body)}
+        write_output(printed[output]().encode())
+        if keep:
+            _stay(sandbox)
+    return 0 if result.verdict is Verdict.PASSED else 1
+
+
+def _refuse_used(world: str | None) -> None:
+    if world and Path(world).is_dir() and any(Path(world).iterdir()):
+        raise Refused(f"{world} is not empty", reason="WorldInUse", hint="give a new folder")
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Turn SIGTERM into the end of the world in order, as Ctrl-C does."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stay(sandbox: Sandbox) -> None:
+    """Say how to look around and wait for Ctrl-C."""
+    running = [cluster for cluster in sandbox.clusters.values() if cluster.running]
+    if not running:
+        raise WorldFailed("no cluster is left to look at", reason="NothingLeft")
+    cluster = running[-1]
+    lines = [
+        "the world stays up until Ctrl-C; look around in another terminal:",
+        f"  export KUBECONFIG={cluster.kubeconfig}",
+        "  kubectl get applications,sealedsecrets,externalsecrets,secrets -A",
+        f"  git clone {sandbox.git().url}/estate.git",
+        f"  OpenBao {sandbox.openbao().url}   AWS {sandbox.aws().url}   evidence {sandbox.folder / 'drill'}",
+    ]
+    click.echo("\n".join(lines), err=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
