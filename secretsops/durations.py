@@ -10,7 +10,7 @@ import re
 from secretsops.errors import InvalidManifest
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_TERM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_TERM = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 LIMIT = 2**63 / 1e9
 """Seconds: Go's Duration is 64 bits of nanoseconds (about 292 years)."""
 
