@@ -119,8 +119,8 @@ def _carry_out(
     from drills.sandbox.binaries import find_binaries
     from drills.sandbox.world import Sandbox
 
-    text, source = named
-    scenario = read_scenario(text, source=source)
+    content, source = named
+    scenario = read_scenario(content, source=source)
     _refuse_used(world)
     # Building takes minutes the first time: outside of what is measured, and shown as it comes.
     find_binaries(progress=lambda line: click.echo(line, err=True))
@@ -130,8 +130,11 @@ def _carry_out(
         body = result.body()
         if report:
             write_atomic(Path(report), json.dumps(body, indent=2).encode() + b"\n")
-        printed = {"table": result.text, "json": lambda: json.dumps(body, indent=2) + "\n", "yaml": lambda: dump(body)}
-        write_output(printed[output]().encode())
+        if output == "table":
+            text = result.text()
+        else:
+            text = json.dumps(body, indent=2) + "\n" if output == "json" else dump(body)
+        write_output(text.encode())
         if keep:
             _stay(sandbox)
     return 0 if result.verdict is Verdict.PASSED else 1

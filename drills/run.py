@@ -12,13 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TypeVar
 
-from controllers.install import manifests
 from drills import compare, estate
 from drills.display import Display
 from drills.report import Check, Report, judge
@@ -34,7 +33,7 @@ from recovery.events import AppEnded, Event, Stage, StageEnded, StageStarted, Wa
 from recovery.walk import read_roots
 from secretsops.errors import ApiError, SecretsOpsError, Unreachable, WorldFailed
 from secretsops.files import write_atomic
-from secretsops.manifest import GroupVersionKind, Manifest
+from secretsops.manifest import GroupVersionKind, Manifest, load_all
 from secretsops.ports import Cluster, ClusterTarget, Doors
 from secretsops.secret import Plaintext
 
@@ -67,6 +66,7 @@ class _State:
     after: compare.Picture | None = None
     keys_before: frozenset[str] = frozenset()
     rebuilt: RebuildReport | None = None
+    install: list[Manifest] = field(default_factory=list)
 
 
 class Drill:
@@ -320,7 +320,10 @@ class Drill:
         return {key: estate.made_up() for key in entry.keys}
 
     def _manifests(self) -> list[Manifest]:
-        return manifests()
+        """Give what a person would apply: the output of the command, nothing else."""
+        if not self._state.install:
+            self._state.install = load_all(_secretsops("install").encode(), source="secretsops install")
+        return self._state.install
 
     def _namespaces(self) -> list[Manifest]:
         return [Manifest({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROL_NAMESPACE}})]
@@ -398,12 +401,13 @@ def _sealing_keys(picture: compare.Picture) -> frozenset[str]:
     return frozenset(f"{key.namespace}/{key.name}" for key in picture.secrets if "sealed-secrets-key" in key.name)
 
 
-def _secretsops(*arguments: str) -> None:
-    """Run one of our own commands as a person would; raises with what it said."""
+def _secretsops(*arguments: str) -> str:
+    """Run one of our own commands as a person would and give its output; raises with what it said."""
     done = subprocess.run([*_SECRETSOPS, *arguments], capture_output=True, text=True, timeout=60.0, check=False)
     if done.returncode:
         said = " ".join(done.stderr.strip().splitlines()[:3])
         raise WorldFailed(f"secretsops {' '.join(arguments[:2])}: {said}", reason="CommandFailed")
+    return done.stdout
 
 
 def _told(differing: Sequence[str], well: str) -> str:
