@@ -105,6 +105,11 @@ def of_crd(body: Mapping[str, Any]) -> list[Resource]:
     ]
 
 
+def is_custom(kind: GroupVersionKind) -> bool:
+    """Say whether a kind comes from a definition."""
+    return kind not in _SERVED
+
+
 def _plural(kind: str) -> str:
     low = kind.lower()
     if low == "endpoints":
@@ -112,6 +117,9 @@ def _plural(kind: str) -> str:
     if low.endswith(("s", "ss")):
         return low + "es"
     return low[:-1] + "ies" if low.endswith("y") else low + "s"
+
+
+_SERVED = built_in()
 
 
 def refuse(code: int, reason: str, message: str, *, what: str = "fake", **details: Any) -> ApiError:

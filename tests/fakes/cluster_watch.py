@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +72,8 @@ class FakeWatch:
         while not self._closed:
             if self.broken is not None:
                 raise self.broken
-            for change in [change for change in self._changes if change.version > self._since]:
+            start = bisect.bisect_right(self._changes, self._since, key=lambda change: change.version)
+            for change in itertools.islice(self._changes, start, None):
                 self._since = change.version
                 event = self._seen(change)
                 if event is not None:
