@@ -20,7 +20,7 @@ from secretsops.adapters.kube_discovery import discover
 from secretsops.adapters.kube_session import Session
 from secretsops.adapters.kube_status import api_error
 from secretsops.clock import SystemClock
-from secretsops.errors import ApiError, Invalid, ServerFailure, TooManyRequests, UnknownKind, Unreachable
+from secretsops.errors import ApiError, Gone, Invalid, ServerFailure, TooManyRequests, UnknownKind, Unreachable
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Answer, Clock, ClusterTarget, EventType, Page, PatchType, Resource, WatchEvent
 
@@ -119,21 +119,27 @@ class KubeCluster:
     def list(
         self, kind: GroupVersionKind, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
     ) -> Sequence[Manifest]:
-        """Read all pages."""
-        found: list[Manifest] = []
-        resume = ""
-        while True:
-            page = self.page(
+        """Read all pages; in one piece when the pages expire on the way (`client-go/tools/pager`)."""
+
+        def read(resume: str, limit: int = 500) -> Page:
+            return self.page(
                 kind,
                 namespace=namespace,
                 label_selector=label_selector,
                 field_selector=field_selector,
+                limit=limit,
                 resume=resume,
             )
+
+        page = read("")
+        found = [*page.items]
+        while page.resume:
+            try:
+                page = read(page.resume)
+            except Gone:
+                return read("", limit=0).items
             found.extend(page.items)
-            resume = page.resume
-            if not resume:
-                return found
+        return found
 
     @contextmanager
     def watch(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests on the real backend be seen as users of the control plane, so that it is built before they start."""
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec is not None and callspec.params.get("backend") == "control-plane":
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and callspec is not None and callspec.params.get("backend") == "control-plane":
             getattr(item, "fixturenames", []).insert(0, "control_plane")
 
 

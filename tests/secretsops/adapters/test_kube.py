@@ -187,6 +187,16 @@ def test_an_answer_is_bounded(server: ApiServer, cluster: KubeCluster, monkeypat
     assert caught.value.reason == "TooLarge"
 
 
+def test_a_list_whose_pages_expire_is_read_in_one_piece(server: ApiServer, cluster: KubeCluster) -> None:
+    """A slow reader of a busy cluster still gets its list."""
+    page = {"metadata": {"resourceVersion": "5", "continue": "token"}, "items": [ONE.body]}
+    whole = {"metadata": {"resourceVersion": "9"}, "items": [ONE.body, ONE.body]}
+    server.script(Reply(200, page), _refusal(410, "Expired"), Reply(200, whole))
+    assert len(cluster.list(CONFIG_MAP)) == 2
+    assert "continue=token" in server.seen[1].path
+    assert "continue" not in server.seen[2].path
+
+
 # --- errors --------------------------------------------------------------------------------------------
 
 
