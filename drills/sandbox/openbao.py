@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ class OpenBao:
             # The token goes by environment: the command line is everybody's to read.
             environment={"PATH": "/usr/bin:/bin", "HOME": str(home), "BAO_DEV_ROOT_TOKEN_ID": self.token},
             cwd=home,
+            # Dev mode greets with the root token and the unseal key: that must not lie in a file.
+            log=Path(os.devnull),
         )
         await_ready(self.process, lambda: answers(f"{self.url}/v1/sys/health"), seconds=_READY)
         self._await_engine()
