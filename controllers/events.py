@@ -101,7 +101,7 @@ class Events:
         self, about: Manifest, kind: str, reason: str, message: str, same: tuple[str, str, str, str], now: float
     ) -> None:
         namespace, stamp = about.namespace or "default", self._stamp()
-        name = f"{about.name[:200]}.{uuid.uuid4().hex[:16]}"
+        name = f"{about.name[:200].rstrip('-.')}.{uuid.uuid4().hex[:16]}"
         body = {
             "apiVersion": "v1",
             "kind": "Event",

@@ -6,8 +6,10 @@ Never here: what a route says.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,15 +17,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from secretsops.errors import UsageError
+from secretsops.logs import fields
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Bytes of a request; an object in etcd is at most 1.5 MiB."""
-REQUEST_SECONDS = 10.0
+REQUEST_SECONDS, TOTAL_SECONDS = 10.0, 30.0
+"""Seconds without a byte, and altogether, after which a connection ends."""
 CONNECTIONS = 32
-RATE, BURST = 2.0, 2
-"""Requests a second of a limited route, and how many at once (upstream's defaults for verify and rotate)."""
+RATE, BURST = 2.0, 3
+"""Requests a second of a limited route, and how many in a burst (upstream's `--rate-limit` and what its burst of 2 lets
+through)."""
+AT_ONCE = 2
+"""Limited requests under way at a time; each may cost thousands of private key operations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class HttpServer:
 
     def __init__(self, address: str, routes: Mapping[str, Route]) -> None:
         host, colon, port = address.rpartition(":")
-        if not colon or not port.isdigit():
+        if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
             raise UsageError(f"'{address}' is no address", reason="BadAddress", hint="give HOST:PORT or :PORT")
         handler = type("_Routes", (_Handler,), {"routes": routes, "gate": _Gate()})
         try:
@@ -74,21 +81,30 @@ class HttpServer:
 
 
 class _Gate:
-    """A token bucket for all limited routes together: callers behind the service proxy cannot be told apart."""
+    """A token bucket for all limited routes together, and AT_ONCE of their requests at a time.
+
+    Callers behind the service proxy cannot be told apart.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tokens, self._at = float(BURST), time.monotonic()
+        self._inside = 0
 
-    def passes(self) -> bool:
+    def enter(self) -> bool:
         with self._lock:
             now = time.monotonic()
             self._tokens = min(float(BURST), self._tokens + (now - self._at) * RATE)
             self._at = now
-            if self._tokens < 1:
+            if self._tokens < 1 or self._inside >= AT_ONCE:
                 return False
             self._tokens -= 1
+            self._inside += 1
             return True
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -108,14 +124,23 @@ class _Server(http.server.ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Give the place back when the connection ends."""
+        """Give the place back when the connection ends, which it does in time also when bytes come one by one."""
+        limit = threading.Timer(TOTAL_SECONDS, _cut, [request])
+        limit.daemon = True
+        limit.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            limit.cancel()
             self._free.release()
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
         """A client that goes away is no news."""
+
+
+def _cut(connection: Any) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -140,13 +165,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._reply(Reply(code=404, body=b"not found\n"))
         elif route.method != method:
             self._reply(Reply(code=405, body=b"method not allowed\n"))
-        elif not length.isdigit() or int(length) > BODY_LIMIT:
+        elif not (length.isascii() and length.isdigit()) or int(length[:20]) > BODY_LIMIT:
             self._reply(Reply(code=413, body=b"request too large\n"))
-        elif route.limited and not self.gate.passes():
+        elif not route.limited:
+            self._reply(self._answer(route, int(length)))
+        elif not self.gate.enter():
             self._reply(Reply(code=429, body=b"too many requests\n"))
         else:
-            body = self.rfile.read(int(length)) if int(length) else b""
-            self._reply(route.answer(body))
+            try:
+                self._reply(self._answer(route, int(length)))
+            finally:
+                self.gate.leave()
+
+    def _answer(self, route: Route, length: int) -> Reply:
+        body = self.rfile.read(length)
+        try:
+            return route.answer(body)
+        except Exception as error:  # noqa: BLE001 - a route's bug costs its answer, and its message may carry a value
+            log.error("a request failed unexpectedly", extra=fields(path=self.path, error=type(error).__name__))  # noqa: TRY400
+            return Reply(code=500, body=b"internal error\n")
 
     def _reply(self, reply: Reply) -> None:
         self.send_response(reply.code)

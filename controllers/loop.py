@@ -111,7 +111,16 @@ class Loop:
                 handle = _feeding(self._queues[part.name], watched)
                 reflector = Reflector(runtime.cluster, watched.selection, handle, keep=watched.keep)
                 self._reflectors[part.name].append(reflector)
-        self.metrics.gauge("workqueue_depth", "Keys that wait for a worker.", self._depths)
+        self.metrics.gauge("workqueue_depth", "Keys that wait for a worker.", lambda: self._each(len))
+        self.metrics.gauge(
+            "workqueue_adds_total", "Keys added.", lambda: self._each(lambda queue: queue.adds), counter=True
+        )
+        self.metrics.gauge(
+            "workqueue_retries_total",
+            "Keys that failed.",
+            lambda: self._each(lambda queue: queue.retries),
+            counter=True,
+        )
         self.metrics.gauge("leader", "1 while this process acts.", lambda: {"": float(self.leads())})
 
     def leads(self) -> bool:
@@ -175,18 +184,21 @@ class Loop:
         self._threads.append(thread)
         thread.start()
 
-    def _depths(self) -> dict[str, float]:
-        return {f'name="{name}"': float(len(queue)) for name, queue in self._queues.items()}
+    def _each(self, number: Callable[[Queue], int]) -> dict[str, float]:
+        return {f'name="{name}"': float(number(queue)) for name, queue in self._queues.items()}
 
     def _may_act(self, part: Part) -> bool:
         return self.leads() and all(reflector.synced.is_set() for reflector in self._reflectors[part.name])
 
     def _work(self, part: Part) -> None:
-        queue = self._queues[part.name]
+        queue, pause = self._queues[part.name], WAIT / 10
         while not self._stop.is_set():
             if not self._may_act(part):
-                self._stop.wait(0.05)
+                # Quick at the start; a candidate that waits for days costs next to nothing.
+                self._stop.wait(pause)
+                pause = min(pause * 1.2, WAIT)
                 continue
+            pause = WAIT / 10
             key = queue.take(WAIT)
             if key is not None:
                 self._process(part, queue, key)

@@ -45,9 +45,9 @@ class Metrics:
             row[-2] += 1
             row[-1] += seconds
 
-    def gauge(self, name: str, text: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """Have a gauge read when somebody asks; `read` gives values by label text (`name="x"`, or "")."""
-        self._help[name] = (text, "gauge")
+    def gauge(self, name: str, text: str, read: Callable[[], Mapping[str, float]], *, counter: bool = False) -> None:
+        """Have a number read when somebody asks; `read` gives values by label text (`name="x"`, or "")."""
+        self._help[name] = (text, "counter" if counter else "gauge")
         self._gauges[name] = read
 
     def text(self) -> str:

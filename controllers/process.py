@@ -10,7 +10,7 @@ import logging
 import resource
 import signal
 import sys
-import threading
+from queue import SimpleQueue
 from types import FrameType
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,12 @@ def harden() -> None:
 
 def until_told_to_stop() -> None:
     """Wait for SIGTERM or SIGINT."""
-    told = threading.Event()
+    # Its `put` is reentrant; Event.set from a handler can deadlock with the Event.wait that it interrupts.
+    told: SimpleQueue[int] = SimpleQueue()
 
     def note(number: int, _frame: FrameType | None) -> None:
-        log.info("%s: ending", signal.Signals(number).name)
-        told.set()
+        told.put(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, note)
-    while not told.wait(3600.0):
-        continue
+    log.info("%s: ending", signal.Signals(told.get()).name)

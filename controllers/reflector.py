@@ -25,6 +25,8 @@ PAUSES = (0.0, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0)
 """Seconds before the next attempt after that many failures in a row; the last one repeats."""
 STEADY = 1.0
 """Seconds between two attempts at least, from the third failure on."""
+HEALTHY = 5.0
+"""Seconds a watch must last before the failures that came earlier are forgotten."""
 WATCH_SECONDS = (300.0, 600.0)
 
 Handle = Callable[[EventType, Manifest], None]
@@ -93,20 +95,19 @@ class Reflector:
         """Keep in step until `stop` is called."""
         while not self._stop.is_set():
             began = self._monotonic()
+            followed = float("inf")
             try:
                 if not self._version:
                     self._list()
+                followed = self._monotonic()
                 self._follow()
             except Gone:
                 log.debug("list again", extra=fields(kind=str(self.selection.kind)))
                 self._version = ""
-                self._pause(began, failed=True)
             except SecretsOpsError as error:
                 self._failed(error)
-                self._pause(began, failed=True)
-            else:
-                # A watch that ends at once, without an error and without news, must not become a hot loop either.
-                self._pause(began, failed=self._monotonic() - began < STEADY)
+            # However it ended: a server that ends every watch at once, even politely, must not make a hot loop.
+            self._pause(began, followed)
 
     def stop(self) -> None:
         """End `run` soon, also in the middle of a watch."""
@@ -149,7 +150,7 @@ class Reflector:
         for kind, manifest in changed:
             self._handle(kind, manifest)
         self._version = page.resource_version
-        self._succeeded()
+        self.failing_since = None
         if not self.synced.is_set():
             self.synced_at = self._monotonic()
             self.synced.set()
@@ -166,12 +167,14 @@ class Reflector:
             timeout=low + (high - low) * self._chance(),
         ) as watch:
             self._watch = watch
+            self.failing_since = None
             if self._stop.is_set():
                 watch.close()
             try:
                 for event in watch:
                     self._take(event.type, event.object)
-                    self._succeeded()
+                    # News is progress: catch up every second or two, whatever went wrong before.
+                    self._failures = min(self._failures, 2)
             finally:
                 self._watch = None
 
@@ -188,10 +191,6 @@ class Reflector:
         if version:
             self._version = version
 
-    def _succeeded(self) -> None:
-        self._failures = 0
-        self.failing_since = None
-
     def _failed(self, error: SecretsOpsError) -> None:
         if self.failing_since is None:
             self.failing_since = self._monotonic()
@@ -200,12 +199,13 @@ class Reflector:
         elif self._failures in (0, 4):
             log.warning(error.message, extra=fields(kind=str(self.selection.kind), reason=error.reason))
 
-    def _pause(self, began: float, *, failed: bool) -> None:
-        if not failed:
+    def _pause(self, began: float, followed: float) -> None:
+        now = self._monotonic()
+        if now - followed >= HEALTHY:
             self._failures = 0
             return
         self._failures += 1
         pause = PAUSES[min(self._failures - 1, len(PAUSES) - 1)] * (0.75 + 0.5 * self._chance())
         if self._failures >= 3:
-            pause = max(pause, STEADY - (self._monotonic() - began))
+            pause = max(pause, STEADY - (now - began))
         self._stop.wait(pause)

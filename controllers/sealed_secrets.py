@@ -48,6 +48,11 @@ class SealedSecrets:
         self._clock = clock or SystemClock()
         self._opened_by: dict[ObjectKey, tuple[str, ...]] = {}
         self._left: dict[ObjectKey, str] = {}
+        self._closed: set[ObjectKey] = set()
+
+    def closed(self) -> list[ObjectKey]:
+        """Give the SealedSecrets that did not open when last tried: a new key may change that."""
+        return sorted(self._closed.copy())
 
     def is_as_left(self, secret: Manifest) -> bool:
         """Say whether a watched Secret (as `fingerprinted` keeps it) is as our last pass left it."""
@@ -66,6 +71,7 @@ class SealedSecrets:
         except NotFound:
             self._opened_by.pop(key, None)
             self._left.pop(key, None)
+            self._closed.discard(key)
             return "gone"
         if sealed.metadata.get("deletionTimestamp"):
             return "gone"
@@ -91,7 +97,9 @@ class SealedSecrets:
         return done
 
     def _open(self, key: ObjectKey, sealed: Manifest) -> Opened:
+        self._closed.add(key)
         opened = open_sealed(sealed, self._ring(), first=self._opened_by.get(key, ()))
+        self._closed.discard(key)
         self._opened_by[key] = tuple(dict.fromkeys(opened.keys.values()))
         return opened
 
@@ -183,6 +191,19 @@ def fingerprinted(secret: Manifest) -> Manifest:
     return Manifest({**body, DIGEST: digest(secret)})
 
 
+def noted(sealed: Manifest) -> Manifest:
+    """Give what is kept of a watched SealedSecret: name, version, and a digest of what else wakes us; no items."""
+    wakes = (
+        sorted(sealed.labels.items()),
+        sorted(sealed.annotations.items()),
+        sealed.metadata.get("deletionTimestamp"),
+    )
+    names = ("name", "namespace", "uid", "resourceVersion", "generation")
+    body = {"apiVersion": SEALED_SECRET.api_version, "kind": SEALED_SECRET.kind}
+    metadata = {name: sealed.metadata.get(name) for name in names}
+    return Manifest({**body, "metadata": metadata, DIGEST: hash(json.dumps(wakes))})
+
+
 class _News:
     """Tells a change from an echo of our own status write. Safe for several threads."""
 
@@ -192,13 +213,7 @@ class _News:
 
     def sealed(self, kind: EventType, sealed: Manifest) -> list[ObjectKey]:
         """Give the key of a SealedSecret of which more than the status changed."""
-        sign = (
-            sealed.uid,
-            sealed.generation,
-            tuple(sorted(sealed.labels.items())),
-            tuple(sorted(sealed.annotations.items())),
-            sealed.metadata.get("deletionTimestamp"),
-        )
+        sign = (sealed.uid, sealed.generation, sealed.body.get(DIGEST))
         with self._lock:
             if kind is EventType.DELETED:
                 self._signs.pop(sealed.key, None)
@@ -221,8 +236,8 @@ class _News:
 def build(runtime: Runtime) -> Sequence[Part]:
     """Give the one part that keeps Secrets in line with SealedSecrets, and the sealing keys with their policy.
 
-    Options are those of `secretsops controller`. A key Secret that comes or goes wakes every SealedSecret, for it may
-    open what did not open before.
+    Options are those of `secretsops controller`. A key Secret that comes wakes the SealedSecrets that
+    did not open, one that goes wakes all: their status shall say that they do not open any more.
     """
     from controllers.loop import Part, Result, Tick, Watched
     from controllers.reflector import Selection
@@ -243,7 +258,9 @@ def build(runtime: Runtime) -> Sequence[Part]:
             held.pop(manifest.key, None)
         else:
             held[manifest.key] = manifest
-        return news.all() if keys.load(held.values()) else []
+        changed = keys.load(held.values())
+        # A key that we minted is in the ring already: whoever waits for it is woken all the same.
+        return news.all() if changed and kind is EventType.DELETED else spine.closed()
 
     def missing() -> str:
         return "" if keys.ring.sealing_key(runtime.clock.now()) else "there is no key to seal with yet"
@@ -251,7 +268,7 @@ def build(runtime: Runtime) -> Sequence[Part]:
     own = Selection(kind=SECRET, namespace=runtime.namespace, label_selector=SELECTOR)
     watched = [
         Watched(selection=own, keys=key_secret),
-        Watched(selection=Selection(kind=SEALED_SECRET), keys=news.sealed),
+        Watched(selection=Selection(kind=SEALED_SECRET), keys=news.sealed, keep=noted),
         Watched(selection=Selection(kind=SECRET), keys=secret, keep=fingerprinted),
     ]
     return [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from controllers.http import Reply, Route
-from secretsops.errors import SecretsOpsError
+from secretsops.errors import InvalidManifest, SecretsOpsError
 from secretsops.manifest import Manifest, load_all
 from secretsops.ports import Clock
 from secretsops.sealing.keys import KeyRing
@@ -51,6 +51,8 @@ def _opens(body: bytes, ring: KeyRing) -> bool:
 
 def _without_template_data(sealed: Manifest) -> Manifest:
     """Give the SealedSecret as it is checked: a caller's template is not rendered."""
-    spec = dict(sealed.spec)
-    template = {key: value for key, value in (spec.get("template") or {}).items() if key != "data"}
-    return Manifest({**sealed.body, "spec": {**spec, "template": template}})
+    template = sealed.spec.get("template") or {}
+    if not isinstance(template, dict):
+        raise InvalidManifest("spec.template is not a mapping", reason="InvalidSealedSecret")
+    kept = {key: value for key, value in template.items() if key != "data"}
+    return Manifest({**sealed.body, "spec": {**sealed.spec, "template": kept}})

@@ -184,13 +184,13 @@ RENEWAL_LOOK = 60.0
 def tick(cluster: Cluster, keys: Keys, clock: Clock) -> Callable[[], float]:
     """Give what the leader does now and then, once key Secrets were listed: mint what is due, publish what is new.
 
-    Its first call starts the time for which an empty list has to stay empty.
+    The time for which an empty list has to stay empty starts with its first call, and anew while there are keys.
     """
     state: dict[str, Any] = {"since": None, "published": ""}
 
     def act() -> float:
         now = clock.now()
-        if state["since"] is None:
+        if state["since"] is None or len(keys.ring):
             state["since"] = clock.monotonic()
         reason = mint_reason(keys, now=now, empty_for=clock.monotonic() - state["since"])
         if reason:
