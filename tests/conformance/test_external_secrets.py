@@ -112,11 +112,8 @@ def player(request: pytest.FixtureRequest) -> Iterator[_Player]:
     openbao, moto = request.getfixturevalue("openbao"), request.getfixturevalue("moto")
     cluster = RealDoors().cluster(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
     install_crds(cluster)
-    asked = [
-        item.callspec.params["case_id"]
-        for item in request.session.items
-        if item.name.startswith("test_a_trace_is_as_recorded[")
-    ]  # type: ignore[attr-defined]
+    chosen = [item.name for item in request.session.items if item.name.startswith("test_a_trace_is_as_recorded[")]
+    asked = [name.partition("[")[2].removesuffix("]") for name in chosen]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRETSMANAGER_ENDPOINT", moto.url)
         controllers = Controllers(cluster)
