@@ -239,11 +239,7 @@ def _asked(story: Story) -> Iterator[tuple[tuple[str, str, str], int, str]]:
         for line in log.read_text().splitlines():
             entry = json.loads(line)
             reference = entry.get("objectRef") or {}
-            if (
-                (entry.get("user") or {}).get("username") == US
-                and entry.get("stage") in STAGES
-                and reference
-            ):
+            if (entry.get("user") or {}).get("username") == US and entry.get("stage") in STAGES and reference:
                 resource = "/".join(filter(None, [reference.get("resource"), reference.get("subresource")]))
                 asked = (entry["verb"], reference.get("apiGroup", ""), resource)
                 yield asked, int((entry.get("responseStatus") or {}).get("code") or 0), entry["requestURI"]
