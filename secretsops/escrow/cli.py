@@ -6,19 +6,14 @@ Never here: what a backup is (`backup.py`); this file reads options and prints.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
-from secretsops.errors import UsageError
 from secretsops.escrow import backup
+from secretsops.escrow.identity import read_identities
 from secretsops.files import write_output
 from secretsops.ports import ClusterTarget, Doors
-from secretsops.secret import Plaintext
-
-IDENTITY_LIMIT = 1024 * 1024
 
 
 @click.group(epilog="Example: secretsops escrow create --recipient age1... --to /mnt/escrow")
@@ -115,27 +110,6 @@ def restore(
     cluster = doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context))
     found = read_identities(identities)
     _print(backup.restore(cluster, doors.sink(place), doors.age(), identities=found, namespace=namespace), output)
-
-
-def read_identities(files: Sequence[str]) -> list[Plaintext]:
-    """Give the contents of identity files.
-
-    Raises:
-        UsageError: one cannot be read, or everybody on this machine can read it.
-    """
-    found = []
-    for name in files:
-        path = Path(name)
-        try:
-            if path.stat().st_mode & 0o077:
-                raise UsageError(
-                    f"{name} can be read by others", reason="OpenIdentity", hint=f"chmod 600 {name}, and think who did"
-                )
-            with path.open("rb") as file:
-                found.append(Plaintext(file.read(IDENTITY_LIMIT)))
-        except OSError as error:
-            raise UsageError(f"cannot read {name}: {error.strerror}", reason="NoIdentity") from None
-    return found
 
 
 def _print(outcome: backup.Outcome, output: str) -> None:
