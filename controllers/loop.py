@@ -180,7 +180,7 @@ class Loop:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _spawn(self, name: str, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, name=name, daemon=True)
+        thread = threading.Thread(target=_guarded, args=(name, target, *arguments), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -215,10 +215,7 @@ class Loop:
             self.metrics.count("reconcile_errors_total", "Failed passes.", part=part.name, reason=error.reason)
         except Exception as error:  # noqa: BLE001 - one object's bug must not end the worker of all others
             queue.failed(key)
-            where = "".join(traceback.format_tb(error.__traceback__))
-            # The message is left out: it may carry a value.
-            note = fields(object=str(key), error=type(error).__name__, at=where)
-            log.error("a pass failed unexpectedly", extra=note)  # noqa: TRY400 - see above
+            _log_bug("a pass failed unexpectedly", error, object=str(key))
             self.metrics.count("reconcile_errors_total", "Failed passes.", part=part.name, reason="Unexpected")
         else:
             outcome = result.action
@@ -238,6 +235,20 @@ class Loop:
             except SecretsOpsError as error:
                 pause = 2.0
                 log.warning(error.message, extra=fields(part=part.name, tick=tick.name, reason=error.reason))
+
+
+def _guarded(name: str, target: Callable[..., None], *arguments: object) -> None:
+    """Run a thread; a bug ends it, which makes the process unhealthy."""
+    try:
+        target(*arguments)
+    except Exception as error:  # noqa: BLE001 - the interpreter would print the message as well
+        _log_bug("a thread ended unexpectedly", error, thread=name)
+
+
+def _log_bug(what: str, error: Exception, **about: str) -> None:
+    """Log where it happened, without the message: that may carry a value."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    log.error(what, extra=fields(error=type(error).__name__, at=where, **about))
 
 
 def _feeding(queue: Queue, watched: Watched) -> Callable[[EventType, Manifest], None]:

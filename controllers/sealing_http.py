@@ -52,7 +52,7 @@ def _opens(body: bytes, ring: KeyRing) -> bool:
 def _without_template_data(sealed: Manifest) -> Manifest:
     """Give the SealedSecret as it is checked: a caller's template is not rendered."""
     template = sealed.spec.get("template") or {}
-    if not isinstance(template, dict):
-        raise InvalidManifest("spec.template is not a mapping", reason="InvalidSealedSecret")
+    if not isinstance(sealed.body.get("spec"), dict) or not isinstance(template, dict):
+        raise InvalidManifest("spec or spec.template is not a mapping", reason="InvalidSealedSecret")
     kept = {key: value for key, value in template.items() if key != "data"}
     return Manifest({**sealed.body, "spec": {**sealed.spec, "template": kept}})

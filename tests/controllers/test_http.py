@@ -1,130 +1,250 @@
-"""The HTTP side: routes, limits, and no way to make it an oracle."""
+"""The HTTP side over real sockets: what it says, what it refuses, what it never says."""
 
 from __future__ import annotations
 
 import datetime as dt
 import http.client
 import json
+import logging
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
-from controllers.http import BODY_LIMIT, BURST, HttpServer, Reply, Route
+import controllers.http
+from controllers.http import BODY_LIMIT, BURST, CONNECTIONS, HttpServer, Reply, Route
 from controllers.metrics import SERIES_LIMIT, Metrics
 from controllers.sealing_http import routes
 from secretsops.clock import SystemClock
 from secretsops.errors import UsageError
-from secretsops.manifest import Manifest
-from secretsops.sealing.keys import KeyPair, KeyRing, generate
-from secretsops.sealing.scope import Scope
-from secretsops.sealing.sealed import seal_value
-from secretsops.secret import Plaintext
+from secretsops.sealing.keys import KeyRing, generate
+from secretsops.sealing.sealed import Wishes, seal_secret
 
-
-@pytest.fixture(scope="module")
-def key() -> KeyPair:
-    return generate(now=dt.datetime.now(dt.UTC) - dt.timedelta(hours=1), bits=2048)
+NOW = dt.datetime.now(dt.UTC)
+KEY, OTHER = generate(now=NOW, bits=2048), generate(now=NOW, bits=2048)
+CANARY = "canary-http-77af"
+Ask = Callable[..., tuple[int, bytes, Mapping[str, str]]]
 
 
 @pytest.fixture
-def server(key: KeyPair) -> Iterator[HttpServer]:
-    ring = KeyRing([key])
-    found = HttpServer("127.0.0.1:0", {**routes(lambda: ring, SystemClock()), "/ok": Route(method="GET", answer=_ok)})
-    yield found
-    found.close()
+def serve() -> Iterator[Callable[[Mapping[str, Route]], Ask]]:
+    """Serve routes on a free port; what comes back asks them."""
+    servers: list[HttpServer] = []
+
+    def start(found: Mapping[str, Route]) -> Ask:
+        server = HttpServer("127.0.0.1:0", found)
+        servers.append(server)
+
+        def ask(method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes, Mapping[str, str]]:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            try:
+                given = {name.replace("_", "-"): value for name, value in headers.items()}
+                connection.request(method, path, body or None, given)
+                answer = connection.getresponse()
+                return answer.status, answer.read(), dict(answer.getheaders())
+            finally:
+                connection.close()
+
+        ask.port = server.port  # type: ignore[attr-defined]
+        return ask
+
+    yield start
+    for server in servers:
+        server.close()
 
 
-def _ok(_body: bytes) -> Reply:
-    return Reply(code=200, body=b"ok")
+def says(text: str, **options: Any) -> Route:
+    return Route(method="GET", answer=lambda _: Reply(code=200, body=text.encode()), **options)
 
 
-def ask(server: HttpServer, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
-    try:
-        connection.request(method, path, body or None, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
+def test_routes_methods_and_paths(serve: Callable[[Mapping[str, Route]], Ask]) -> None:
+    echo = Route(method="POST", answer=lambda body: Reply(code=200, body=body[::-1]))
+    ask = serve({"/healthz": says("ok\n"), "/echo": echo})
+    assert ask("GET", "/healthz")[:2] == (200, b"ok\n")
+    assert ask("GET", "/healthz?verbose")[:2] == (200, b"ok\n")
+    assert ask("POST", "/echo", b"abc")[:2] == (200, b"cba")
+    assert ask("POST", "/echo")[:2] == (200, b"")
+    assert ask("GET", "/echo")[0] == 405
+    assert ask("GET", "/nothing")[0] == 404
+    assert ask("GET", "/healthz/../echo")[0] == 404
+    assert ask("DELETE", "/healthz")[0] == 501
+    headers = ask("GET", "/healthz")[2]
+    assert headers["Server"] == "secretsops "
+    assert headers["X-Content-Type-Options"] == "nosniff"
 
 
-def sealed(key: KeyPair, name: str = "db") -> bytes:
-    item = seal_value(
-        Plaintext(b"hunter2-hunter2"), key.certificate.public, scope=Scope.STRICT, namespace="shop", name="db"
-    )
-    body = {
-        "apiVersion": "bitnami.com/v1alpha1",
-        "kind": "SealedSecret",
-        "metadata": {"name": name, "namespace": "shop"},
-        "spec": {"encryptedData": {"password": item}},
-    }
-    return json.dumps(Manifest(body).body).encode()
+@pytest.mark.parametrize("length", [str(BODY_LIMIT + 1), "9" * 5000, "-1", "\xb2", "1e3", "0x10"])
+def test_a_body_that_is_too_large_or_of_no_length_is_not_read(
+    length: str, serve: Callable[[Mapping[str, Route]], Ask]
+) -> None:
+    ask = serve({"/echo": Route(method="POST", answer=lambda body: Reply(code=200, body=body))})
+    with socket.create_connection(("127.0.0.1", ask.port), timeout=5) as raw:  # type: ignore[attr-defined]
+        raw.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: " + length.encode("latin-1") + b"\r\n\r\n")
+        assert raw.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
-def test_the_certificate_is_served(server: HttpServer, key: KeyPair) -> None:
-    """As upstream's clients fetch it."""
-    assert ask(server, "GET", "/v1/cert.pem") == (200, key.certificate.pem)
-
-
-def test_verify_says_yes_or_no_and_nothing_else(server: HttpServer, key: KeyPair) -> None:
-    """What opens is 200, what does not, or is no SealedSecret, is 409; the answer never has a body."""
-    assert ask(server, "POST", "/v1/verify", sealed(key)) == (200, b"")
-    assert ask(server, "POST", "/v1/verify", sealed(key, name="other")) == (409, b"")
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"a: &a [*a]", b"[]", b"kind: Secret\napiVersion: v1\n"])
-def test_verify_takes_hostile_bodies(server: HttpServer, body: bytes) -> None:
-    """Whatever is sent, the answer is no."""
-    assert ask(server, "POST", "/v1/verify", body) == (409, b"")
-
-
-def test_verify_is_rate_limited_whoever_asks(server: HttpServer, key: KeyPair) -> None:
-    """The bucket does not look at X-Forwarded-For."""
-    codes = [ask(server, "POST", "/v1/verify", sealed(key), **{"X-Forwarded-For": f"10.0.0.{n}"})[0] for n in range(12)]
+def test_costly_routes_are_limited_and_the_others_are_not(serve: Callable[[Mapping[str, Route]], Ask]) -> None:
+    """A burst passes, then two a second; a forged X-Forwarded-For changes nothing."""
+    ask = serve({"/costly": says("done", limited=True), "/healthz": says("ok")})
+    codes = [ask("GET", "/costly", X_Forwarded_For=f"10.0.0.{number}")[0] for number in range(8)]
     assert codes[:BURST] == [200] * BURST
-    assert 429 in codes
+    assert 429 in codes[BURST:]
+    assert [ask("GET", "/healthz")[0] for _ in range(8)] == [200] * 8
+    time.sleep(0.7)
+    assert ask("GET", "/costly")[0] == 200
 
 
-def test_limits_and_methods(server: HttpServer) -> None:
-    """Unknown paths, wrong methods and large bodies are refused before anything is read."""
-    assert ask(server, "GET", "/nothing")[0] == 404
-    assert ask(server, "POST", "/ok", b"x")[0] == 405
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
-    connection.putrequest("POST", "/v1/verify")
-    connection.putheader("Content-Length", str(BODY_LIMIT + 1))
-    connection.endheaders()
-    assert connection.getresponse().status == 413
-    connection.close()
+def test_a_bug_in_a_route_costs_its_answer_and_tells_nothing(
+    serve: Callable[[Mapping[str, Route]], Ask], caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_body: bytes) -> Reply:
+        raise ValueError(CANARY)
+
+    ask = serve({"/broken": Route(method="GET", answer=broken, limited=True), "/healthz": says("ok")})
+    with caplog.at_level(logging.DEBUG):
+        code, body, _ = ask("GET", "/broken")
+    assert (code, body) == (500, b"internal error\n")
+    assert "ValueError" in str([record.__dict__ for record in caplog.records])
+    assert CANARY not in str([record.__dict__ for record in caplog.records])
+    assert ask("GET", "/healthz")[0] == 200
 
 
-def test_rubbish_does_not_end_the_server(server: HttpServer) -> None:
-    """Bytes that are no HTTP cost one connection."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
-        raw.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-        raw.recv(1024)
-    assert ask(server, "GET", "/ok") == (200, b"ok")
+def test_slow_and_many_clients_do_not_stop_it(
+    serve: Callable[[Mapping[str, Route]], Ask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that send a byte now and then end after their total time; the place is free again."""
+    monkeypatch.setattr(controllers.http, "TOTAL_SECONDS", 0.5)
+    ask = serve({"/healthz": says("ok")})
+    address = ("127.0.0.1", ask.port)  # type: ignore[attr-defined]
+    slow = [socket.create_connection(address, timeout=5) for _ in range(CONNECTIONS + 8)]
+    try:
+        for connection in slow:
+            try:
+                connection.sendall(b"GET /healthz HT")
+            except OSError:
+                continue  # turned away
+        time.sleep(1)
+        assert ask("GET", "/healthz")[0] == 200
+    finally:
+        for connection in slow:
+            connection.close()
 
 
-def test_a_taken_port_is_said(server: HttpServer) -> None:
-    """With the address and a hint."""
+@pytest.mark.parametrize("address", ["", "8080", "127.0.0.1", ":http", ":99999", ":-1", ":\xb2"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        HttpServer(address, {})
+    assert caught.value.reason == "BadAddress"
+    assert caught.value.hint
+
+
+def test_a_taken_port_is_said(serve: Callable[[Mapping[str, Route]], Ask]) -> None:
+    ask = serve({})
     with pytest.raises(UsageError, match="cannot listen"):
-        HttpServer(f"127.0.0.1:{server.port}", {})
-    with pytest.raises(UsageError, match="no address"):
-        HttpServer("localhost", {})
+        HttpServer(f"127.0.0.1:{ask.port}", {})  # type: ignore[attr-defined]
 
 
-def test_metrics_are_bounded_and_well_formed() -> None:
-    """Label sets past the limit count under `other`; quotes and line breaks are escaped."""
+# --- sealing ---------------------------------------------------------------------------------------------
+
+
+def sealed(key: Any = KEY, **template: Any) -> dict[str, Any]:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "db", "namespace": "shop"},
+        "stringData": {"password": CANARY},
+    }
+    body = seal_secret(secret, key.certificate.public, Wishes(), default_namespace=lambda: "")
+    body["spec"]["template"] |= template
+    return body
+
+
+@pytest.fixture
+def sealing(serve: Callable[[Mapping[str, Route]], Ask], monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Serve sealing's routes with one key."""
+    monkeypatch.setattr(controllers.http, "BURST", 100)
+    return serve(routes(lambda: KeyRing([KEY]), SystemClock()))
+
+
+def test_the_certificate_is_served_and_nothing_of_the_key(sealing: Ask) -> None:
+    code, body, headers = sealing("GET", "/v1/cert.pem")
+    assert (code, headers["Content-Type"]) == (200, "application/x-pem-file")
+    assert body == KEY.certificate.pem
+    assert body.count(b"-----BEGIN") == 1
+
+
+def test_without_a_key_there_is_no_certificate(serve: Callable[[Mapping[str, Route]], Ask]) -> None:
+    ask = serve(routes(KeyRing, SystemClock()))
+    assert ask("GET", "/v1/cert.pem")[0] == 503
+
+
+def test_verify_says_yes_or_no_and_nothing_else(sealing: Ask) -> None:
+    """The answers' bodies are empty: which item, which key and why stay inside."""
+    assert sealing("POST", "/v1/verify", json.dumps(sealed()).encode())[:2] == (200, b"")
+    assert sealing("POST", "/v1/verify", json.dumps(sealed(OTHER)).encode())[:2] == (409, b"")
+    moved = sealed()
+    moved["metadata"]["namespace"] = "elsewhere"
+    assert sealing("POST", "/v1/verify", json.dumps(moved).encode())[:2] == (409, b"")
+
+
+def test_verify_renders_no_template(sealing: Ask) -> None:
+    """A caller's template could compare a value with a guess, and answer by failing or not."""
+    template = {"data": {"x": '{{ if eq (slice .password 0 6) "canary" }}{{ fail "yes" }}{{ end }}'}}
+    assert sealing("POST", "/v1/verify", json.dumps(sealed(**template)).encode())[:2] == (200, b"")
+
+
+def test_verify_takes_no_scope_from_the_template(sealing: Ask) -> None:
+    """The scope is what `metadata.annotations` say; a template cannot widen it."""
+    metadata = {"annotations": {"sealedsecrets.bitnami.com/cluster-wide": "true"}}
+    body = sealed(metadata=metadata)
+    body["metadata"]["name"] = "other"
+    assert sealing("POST", "/v1/verify", json.dumps(body).encode())[0] == 409
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"\x00\xff",
+        b"null",
+        b"[]",
+        b"kind: Secret\napiVersion: v1\n",
+        json.dumps({**sealed(), "spec": "text"}).encode(),
+        json.dumps({**sealed(), "spec": {"encryptedData": ["a"]}}).encode(),
+        json.dumps({**sealed(), "spec": {**sealed()["spec"], "template": "text"}}).encode(),
+        json.dumps({**sealed(), "metadata": []}).encode(),
+        json.dumps({**sealed(), "spec": {"encryptedData": {"a": 1}, "template": {"metadata": 3}}}).encode(),
+        b"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]\n",
+        b"[" * 100_000,
+    ],
+)
+def test_hostile_documents_are_answered_no(body: bytes, sealing: Ask) -> None:
+    assert sealing("POST", "/v1/verify", body)[:2] == (409, b"")
+
+
+# --- metrics ---------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_exposed_in_prometheus_format_with_bounded_series() -> None:
     metrics = Metrics()
     for number in range(SERIES_LIMIT + 50):
-        metrics.count("errors_total", "Errors.", reason=f"r{number}")
-    metrics.observe("seconds", 0.05, part="x")
-    metrics.gauge("leader", "1 while acting.", lambda: {"": 1.0})
-    metrics.count("odd_total", "Odd.", reason='a"b\nc')
-    text = metrics.text()
-    assert text.count("secretsops_errors_total{") == SERIES_LIMIT + 1
-    assert 'secretsops_errors_total{reason="other"} 50' in text
-    assert 'reason="a\\"b\\nc"' in text
-    assert 'secretsops_seconds_bucket{part="x",le="0.1"} 1' in text
-    assert "secretsops_leader 1\n" in text
+        metrics.count("errors_total", "Errors.", reason=f"R{number}")
+    metrics.count("odd_total", "Odd labels.", reason='a"b\\c\nd')
+    metrics.observe("seconds", 0.05, part="p")
+    metrics.gauge("depth", "Depth.", lambda: {'name="p"': 3.0})
+    metrics.gauge("adds_total", "Adds.", lambda: {"": 4.0}, counter=True)
+    lines = metrics.text().splitlines()
+    assert len([line for line in lines if line.startswith("secretsops_errors_total{")]) == SERIES_LIMIT + 1
+    assert 'secretsops_errors_total{reason="other"} 50' in lines
+    assert 'secretsops_odd_total{reason="a\\"b\\\\c\\nd"} 1' in lines
+    assert "# TYPE secretsops_adds_total counter" in lines
+    assert 'secretsops_depth{name="p"} 3' in lines
+    assert [line for line in lines if "secretsops_seconds_bucket" in line] == [
+        f'secretsops_seconds_bucket{{part="p",le="{bound}"}} {value}'
+        for bound, value in zip(
+            ["0.005", "0.025", "0.1", "0.5", "2.5", "10", "+Inf"], [0, 0, 1, 1, 1, 1, 1], strict=True
+        )
+    ]
