@@ -1,16 +1,17 @@
-"""`make bench`: print every figure of the README, of this machine and this run. Nothing here gates anything."""
+"""`make bench`: print what things cost on this machine. It never judges; wall time is the machine's, CPU is ours.
+
+`make bench ARGS='cluster sandbox'` runs the longer ones instead.
+"""
 
 from __future__ import annotations
 
-from tests.bench import cluster, runtime, sandbox
+import sys
 
+from tests.bench import cluster, controller, sandbox
 
-def main() -> None:
-    """Print the figures part by part."""
-    for name, part in (("runtime", runtime.main), ("cluster door", cluster.main), ("sandbox", sandbox.main)):
-        print(f"\n## {name}", flush=True)
-        part()
+BENCHES = {"controller": controller.main, "cluster": cluster.main, "sandbox": sandbox.main}
 
-
-if __name__ == "__main__":
-    main()
+for name in sys.argv[1:] or ["controller"]:
+    if name not in BENCHES:
+        sys.exit(f"there is no bench '{name}'; choose from {', '.join(BENCHES)}")
+    BENCHES[name]()
