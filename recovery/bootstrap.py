@@ -386,10 +386,14 @@ class _Run:
     def _health(self) -> None:
         """Look at every object of every application once more: there, as wanted, healthy."""
         limit, idle = self.clock.monotonic() + self.request.patience, 0
+        said: list[str] = []
         while True:
             reasons = [reason for outcome in self.outcomes for reason in self._look_over(outcome)]
             if not reasons:
                 return
+            if reasons != said:
+                said = reasons
+                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit - self.zero))
             self._still_waiting(reasons, limit)
             self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
             idle += 1

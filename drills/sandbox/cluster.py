@@ -139,6 +139,8 @@ class ControlPlane:
             "--manage-all-nodes",
             "--node-ip=127.0.0.1",
             "--cidr=10.243.0.1/16",
+            # Without a lease nobody renews, the Node counts as lost 50 s later and its Pods as not ready.
+            "--node-lease-duration-seconds=40",
         )
         self.api().call("POST", "/api/v1/nodes", _node())
         await_ready(scheduler, self._node_is_ready, seconds=_READY)
