@@ -1,0 +1,185 @@
+"""The pure parts of a drill: strict scenarios, three clocks, pictures without values, verdicts that fail closed."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drills.cli import shipped, shipped_files
+from drills.compare import differing_objects, differing_secrets, picture
+from drills.report import Check, Report, Verdict, judge
+from drills.scenario import read_scenario
+from drills.timeline import DECLARED, DISRUPTED, PROTECTED, RECOVERED, Mark, Span, Timeline
+from secretsops.errors import InvalidManifest
+from secretsops.manifest import Manifest
+
+GOOD = shipped("cluster-lost")[0].decode()
+
+
+def test_the_shipped_scenarios_read() -> None:
+    """Each of them, and each has its estate beside it."""
+    names = [file.name for file in shipped_files().iterdir() if file.name.endswith(".yaml")]
+    assert names
+    for name in names:
+        text, source = shipped(name.removesuffix(".yaml"))
+        scenario = read_scenario(text, source=source)
+        assert shipped_files().joinpath(scenario.estate).joinpath(scenario.root).is_file()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("kind: Drill", "kind: Dril", "Drill"),
+        ("  estate:", "  estates: x\n  estate:", "unknown field 'estates'"),
+        ("checks: [secrets-equal", "checks: [secret-equal", "'secret-equal' is none of"),
+        ("scope: strict", "scope: wide", "sealed[0]"),
+        ("rto: 90s", "rto: soon", "objectives.rto"),
+        ("file: shop/db-sealed.yaml", "file: ../../etc/passwd", "no relative path"),
+        ("[start, install, commit", "[install, start, commit", "out of order"),
+        ("replace, rebuild]", "replace]", "rebuilds something"),
+        ("keys: [token]", "keys: {token: x}", "should be a list"),
+    ],
+)
+def test_what_is_misspelt_is_refused(old: str, new: str, words: str) -> None:
+    """A check that nobody makes must not count as passed; the place is named."""
+    assert old in GOOD
+    with pytest.raises(InvalidManifest) as caught:
+        read_scenario(GOOD.replace(old, new, 1).encode(), source="x.yaml")
+    assert words in caught.value.message
+
+
+def _timeline(**at: float) -> Timeline:
+    spans = [Span(name="replace", start=20, end=25, ok=True), Span(name="rebuild", start=40, end=52, ok=True)]
+    return Timeline(spans=spans, marks=[Mark(name=name, at=when) for name, when in at.items()])
+
+
+WHOLE = {PROTECTED: 5.0, DISRUPTED: 10.0, DECLARED: 18.0, RECOVERED: 52.0}
+
+
+def test_three_clocks() -> None:
+    """From disruption, from declaration, and the machine's own time."""
+    line = _timeline(**WHOLE)
+    assert (line.from_disruption, line.from_declaration, line.machine(("replace", "rebuild"))) == (42.0, 34.0, 17.0)
+    assert (line.lost(equal=True), line.lost(equal=False)) == (0.0, 5.0)
+
+
+def test_an_unknown_time_is_no_time() -> None:
+    """A mark that is missing, or in the wrong order, gives None and never zero."""
+    assert _timeline(disrupted=10.0).from_disruption is None
+    assert _timeline(recovered=5.0, disrupted=10.0).from_disruption is None
+    assert _timeline(disrupted=10.0).lost(equal=False) is None
+
+
+OK, NO, UNKNOWN = (Check(name="c", ok=state, message="") for state in (True, False, None))
+
+
+@pytest.mark.parametrize(
+    ("checks", "marks", "lost", "broken", "verdict"),
+    [
+        ([OK], WHOLE, 0.0, "", Verdict.PASSED),
+        ([OK, NO], WHOLE, 0.0, "", Verdict.FAILED),
+        ([OK, UNKNOWN], WHOLE, 0.0, "", Verdict.INCONCLUSIVE),
+        ([NO, UNKNOWN], WHOLE, 0.0, "", Verdict.FAILED),
+        ([], WHOLE, 0.0, "", Verdict.INCONCLUSIVE),
+        ([OK], {DISRUPTED: 1.0}, 0.0, "", Verdict.INCONCLUSIVE),
+        ([OK], WHOLE, None, "", Verdict.INCONCLUSIVE),
+        ([OK], {**WHOLE, RECOVERED: 200.0}, 0.0, "", Verdict.FAILED),
+        ([OK], WHOLE, 1.0, "", Verdict.FAILED),
+        ([OK], WHOLE, 0.0, "rebuild: no", Verdict.FAILED),
+    ],
+)
+def test_verdicts_fail_closed(
+    checks: list[Check], marks: dict[str, float], lost: float | None, broken: str, verdict: Verdict
+) -> None:
+    """Passed only when every check held, every objective was met and everything is known."""
+    found, message = judge(checks, _timeline(**marks), rto=90, rpo=0, lost=lost, broken=broken)
+    assert found is verdict
+    assert bool(message) is (verdict is not Verdict.PASSED)
+
+
+def secret(name: str, value: str, **metadata: object) -> Manifest:
+    data = {"password": base64.b64encode(value.encode()).decode()}
+    body = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": data}
+    return Manifest({**body, "metadata": {"name": name, "namespace": "shop", **metadata}})
+
+
+def test_pictures_tell_other_values_and_hold_none() -> None:
+    """Equal values are equal under one key; under another key nothing matches, and no value can be read."""
+    before = picture([secret("a", "hunter2"), secret("b", "x")], key=b"k" * 32)
+    after = picture([secret("a", "hunter3")], key=b"k" * 32)
+    found = [line.partition("shop/")[2] for line in differing_secrets(before, after)]
+    assert found == ["a holds other values", "b is missing"]
+    assert differing_secrets(before, picture([secret("a", "hunter2"), secret("b", "x")], key=b"k" * 32)) == []
+    other = picture([secret("a", "hunter2"), secret("b", "x")], key=b"j" * 32)
+    assert len(differing_secrets(before, other)) == 2
+    assert "hunter2" not in repr(before)
+    assert base64.b64encode(b"hunter2").decode() not in str(dict(before.secrets))
+
+
+def test_pictures_leave_out_what_is_made_anew() -> None:
+    """Pods, hooks, tokens; what only one cluster has is named with its side."""
+    hook = secret("hook", "x", annotations={"argocd.argoproj.io/hook": "PreSync"})
+    token = Manifest({**secret("token", "x").body, "type": "kubernetes.io/service-account-token"})
+    pod = Manifest({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}})
+    found = picture([hook, token, pod, secret("a", "x")], key=b"k")
+    assert {key.name for key in found.objects} == {"a"}
+    empty = picture([], key=b"k")
+    assert [line.rpartition(" is ")[2] for line in differing_objects(found, empty)] == ["missing"]
+    assert differing_objects(empty, found)[0].endswith("was not there before")
+
+
+def test_a_report_says_the_same_as_text_and_as_json() -> None:
+    """Unknown is written as unknown, never as a number."""
+    report = Report(
+        scenario="s",
+        started=dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+        verdict=Verdict.INCONCLUSIVE,
+        backend="control-plane",
+        rto_objective=90,
+        rpo_objective=0,
+        rpo=None,
+        checks=[UNKNOWN],
+        timeline=_timeline(disrupted=10.0),
+        message="not known: c",
+    )
+    body = json.loads(json.dumps(report.body()))
+    assert (body["verdict"], body["rpo"]["seconds"], body["controlPlaneRto"]["fromDisruption"]) == (
+        "inconclusive",
+        None,
+        None,
+    )
+    text = report.text()
+    assert "NOT CHECKED" in text
+    assert "RPO unknown" in text
+    assert "verdict: inconclusive: not known: c" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["demo", "--cluster", "embedded"], 2, "install Go"),
+        (["drill", "list"], 0, "cluster-lost"),
+        (["drill", "run", "nothing"], 2, "drill list"),
+        (["drill", "run", "nothing.yaml"], 2, "no file"),
+    ],
+)
+def test_commands(arguments: list[str], code: int, words: str) -> None:
+    """What cannot be done is said in two lines, with its exit code."""
+    done = subprocess.run([sys.executable, "-m", "secretsops", *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, words in done.stdout + done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_used_world_is_refused(tmp_path: Path) -> None:
+    """Evidence of an earlier drill is not mixed with that of another."""
+    (tmp_path / "old").write_text("x")
+    command = [sys.executable, "-m", "secretsops", "demo", "--world", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "not empty" in done.stderr
