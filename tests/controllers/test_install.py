@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controllers.install import IMAGE, definitions, manifests
+from controllers.leader import LEASE, LEASE_NAME, Election
+from controllers.sealing_keys import CERTIFICATE_CONFIG_MAP, KeyPolicy, Keys, mint, publish
 from drills.sandbox.cluster import ControlPlane
 from secretsops import __version__
-from secretsops.manifest import Manifest, load_all
+from secretsops.adapters.kube import connect
+from secretsops.clock import SystemClock
+from secretsops.errors import Forbidden
+from secretsops.manifest import GroupVersionKind, Manifest, dump, load_all
+from secretsops.ports import Cluster, ClusterTarget
 
+CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 CRDS = {
     "applications.argoproj.io",
     "applicationsets.argoproj.io",
@@ -64,6 +72,13 @@ def granted(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
 def test_no_more_is_granted_than_is_used() -> None:
     assert granted(one("ClusterRole")) == MAY
     assert granted(one("Role", "secretsops-controller")) == MAY_AT_HOME
+
+
+def test_at_home_it_touches_its_own_objects_alone() -> None:
+    """`kube-system` also holds the Leases and ConfigMaps that others live by."""
+    named = [rule.get("resourceNames") for rule in one("Role", "secretsops-controller")["rules"]]
+    assert named == [[CERTIFICATE_CONFIG_MAP], None, [LEASE_NAME]]
+    assert one("Role", "secretsops-controller")["rules"][1]["verbs"] == ["create"]
 
 
 def test_sealers_reach_the_certificate_alone() -> None:
@@ -149,3 +164,45 @@ def test_kubectl_applies_it_twice(control_plane: ControlPlane, tmp_path: Path) -
     for kind in ("clusterrolebinding/secretsops-controller", "clusterrole/secretsops-controller", "ns/install-test"):
         undo = [*command[:3], "delete", kind, "--wait=false"]
         subprocess.run(undo, capture_output=True, check=True, timeout=60)
+
+
+@pytest.fixture
+def as_the_controller(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Cluster]:
+    """Give a door with exactly the rights that an installation into a namespace of its own grants."""
+    namespace = "rights-test"
+    admin = connect(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
+    rights = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+    placed = [each for each in manifests(namespace=namespace) if each.kind.kind in rights]
+    for each in placed:
+        admin.apply(each, field_manager="test", force=True)
+    [kubeconfig] = [each.body for each in load_all(control_plane.kubeconfig.read_bytes(), source="kubeconfig")]
+    for user in kubeconfig["users"]:
+        user["user"]["as"] = f"system:serviceaccount:{namespace}:secretsops-controller"
+    file = tmp_path / "as-the-controller.yaml"
+    file.write_text(dump(kubeconfig))
+    yield connect(ClusterTarget(kubeconfig=str(file)))
+    for each in reversed(placed):
+        if not each.namespace:
+            admin.delete(each.kind, each.name)
+
+
+@pytest.mark.e2e
+def test_its_rights_are_enough_and_end_at_its_own_objects(as_the_controller: Cluster) -> None:
+    """Key, certificate and Lease work with the service account's rights; its neighbours' objects are out of reach."""
+    cluster, clock, namespace = as_the_controller, SystemClock(), "rights-test"
+    keys = Keys(KeyPolicy(namespace=namespace, bits=2048))
+    assert mint(cluster, keys, reason="FirstKey", now=clock.now())
+    for _ in range(2):
+        publish(cluster, keys, now=clock.now())
+    candidate = Election(cluster, clock, namespace=namespace, identity="one")
+    candidate.stop(release=True)
+    for _ in range(2):
+        candidate._attempt()
+        assert candidate.leads()
+    candidate.run()
+    assert cluster.get(LEASE, LEASE_NAME, namespace).spec["holderIdentity"] == ""
+    for place in ("kube-system", namespace):
+        with pytest.raises(Forbidden):
+            cluster.get(LEASE, "kube-scheduler", place)
+        with pytest.raises(Forbidden):
+            cluster.patch(CONFIG_MAP, "coredns", {"data": {"Corefile": ""}}, namespace=place)
