@@ -162,6 +162,13 @@ def test_sizes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
         print("\n  larger than expected:", *(rows or ["nothing"]), sep="\n    ")
 
 
+def test_the_readme_counts_the_deviations() -> None:
+    """Gaps and deliberate differences are as many as the front page says."""
+    tables = tomllib.loads((ROOT / "tests/conformance/known_gaps.toml").read_text())
+    said = f"{len(tables['gap'])} gaps, {len(tables['better'])} better on purpose"
+    assert said in (ROOT / "README.md").read_text()
+
+
 BLOCK = re.compile(r"(?:<!-- ([^>]*) -->\n)?```console\n(.*?)```", re.DOTALL)
 
 
