@@ -328,7 +328,8 @@ def _credential_pipe(login: Login | None) -> Iterator[tuple[list[str], tuple[int
         os.write(writer, answer)  # below PIPE_BUF: never blocks
         os.close(writer)
         writer = -1
-        helper = f'!f() {{ test "$1" = get && cat <&{reader}; :; }}; f'
+        # Not `<&{reader}`: dash takes one digit there, and we may have many files open.
+        helper = f'!f() {{ test "$1" = get && cat /dev/fd/{reader}; :; }}; f'
         yield ["-c", f"credential.helper={helper}"], (reader,)
     finally:
         os.close(reader)
