@@ -137,8 +137,13 @@ class Journal:
                 )
         self.resumed = True
         self._drop_torn_line(lines)
-        for line in lines[1:]:
-            self._replay(line)
+        try:
+            for line in lines[1:]:
+                self._replay(line)
+        except (KeyError, AttributeError):
+            raise SyncRefused(
+                f"{self._path} tells of steps that never began", reason="JournalBroken", hint="start a new run"
+            ) from None
 
     def _drop_torn_line(self, lines: list[dict[str, Any]]) -> None:
         """Cut what a kill left half-written, so that the next line does not grow out of it."""
