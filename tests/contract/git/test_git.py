@@ -1,4 +1,4 @@
-"""The Git door over smart HTTP and over `file://`: revisions, trees, and what a hostile repository cannot do."""
+"""The Git door over HTTP, over `file://` and in memory: revisions, trees, what a hostile repository cannot do."""
 
 from __future__ import annotations
 
@@ -7,49 +7,121 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from drills.sandbox.git_server import GitServer, Repository
 from secretsops.adapters.git import GitDoor
 from secretsops.errors import GitUnavailable, UsageError
+from secretsops.ports import GitRepos
 from secretsops.secret import Plaintext
 from tests.e2e.estates import _git, commit
+from tests.fakes.git import FakeGit
 
 
-class Source:
-    """A repository, a work tree that pushes to it, and the door that reads it."""
+class Source(Protocol):
+    """A repository as the suite needs it: its URL, the door that reads it, and what a developer does to it."""
+
+    url: str
+    door: GitRepos
+    first: str
+
+    def commit(self, files: Mapping[str, str]) -> str:
+        """Change files on main."""
+
+    def tag(self, name: str, *, annotated: bool = False) -> None:
+        """Name the first commit."""
+
+    def rewrite(self) -> None:
+        """Force-push another history to main."""
+
+    def add_links(self) -> str:
+        """Add the symbolic link `link.yaml` and the submodule `module` to main."""
+
+
+class RealSource:
+    """A bare repository on a server, and a work tree that pushes to it."""
 
     def __init__(self, repository: Repository, url: str, folder: Path) -> None:
         self.repository, self.url, self.work = repository, url, folder / "work"
-        self.door = GitDoor(cache=folder / "cache", timeout=30)
-        self.first = commit(repository, self.work, {"a.yaml": "one", "sub/b.yaml": "two", "sub/deep/c.yaml": "three"})
+        self.door: GitRepos = GitDoor(cache=folder / "cache", timeout=30)
+        self.first = self.commit({"a.yaml": "one", "sub/b.yaml": "two", "sub/deep/c.yaml": "three"})
 
     def git(self, *arguments: str) -> str:
         return _git(self.work, *arguments).strip()
 
+    def commit(self, files: Mapping[str, str]) -> str:
+        return commit(self.repository, self.work, files)
+
+    def tag(self, name: str, *, annotated: bool = False) -> None:
+        marks = ["--annotate", "--message=x"] if annotated else []
+        self.git("tag", *marks, name, self.first)
+        self.git("push", "--quiet", self.repository.url, f"refs/tags/{name}")
+
+    def rewrite(self) -> None:
+        self.git("checkout", "--quiet", "--orphan", "other")
+        self.git("commit", "--quiet", "--message=rewritten", "--allow-empty")
+        self.git("push", "--quiet", "--force", self.repository.url, "HEAD:main")
+
+    def add_links(self) -> str:
+        (self.work / "link.yaml").symlink_to("/etc/passwd")
+        self.git("update-index", "--add", "--cacheinfo", f"160000,{self.first},module")
+        return self.commit({"c.yaml": "x"})
+
+
+class FakeSource:
+    """A repository in memory."""
+
+    def __init__(self) -> None:
+        self.url, self.fake = "https://git.invalid/estate.git", FakeGit()
+        self.door: GitRepos = self.fake
+        self.first = self.commit({"a.yaml": "one", "sub/b.yaml": "two", "sub/deep/c.yaml": "three"})
+
+    def commit(self, files: Mapping[str, str]) -> str:
+        return self.fake.commit(self.url, files)
+
+    def tag(self, name: str, *, annotated: bool = False) -> None:
+        self.fake.tag(self.url, name, self.first)
+
+    def rewrite(self) -> None:
+        self.fake.commit(self.url, {}, orphan=True)
+
+    def add_links(self) -> str:
+        return self.fake.commit(self.url, {"c.yaml": "x"}, links={"link.yaml": "a link", "module": "a submodule"})
+
+
+def _real(kind: str, server: GitServer, folder: Path) -> RealSource:
+    repository = server.create(f"door-{secrets.token_hex(4)}")
+    return RealSource(repository, repository.url if kind == "http" else repository.file_url, folder)
+
+
+@pytest.fixture(params=["http", "file", "fake"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    if request.param == "fake":
+        return FakeSource()
+    return _real(request.param, request.getfixturevalue("git_server"), tmp_path)
+
 
 @pytest.fixture(params=["http", "file"])
-def source(request: pytest.FixtureRequest, git_server: GitServer, tmp_path: Path) -> Source:
-    repository = git_server.create(f"door-{secrets.token_hex(4)}")
-    return Source(repository, repository.url if request.param == "http" else repository.file_url, tmp_path)
+def real(request: pytest.FixtureRequest, git_server: GitServer, tmp_path: Path) -> RealSource:
+    return _real(request.param, git_server, tmp_path)
 
 
 def test_branches_tags_and_commits_resolve(source: Source) -> None:
     """HEAD, a branch, a light and an annotated tag, a whole and a short SHA name the commit."""
-    source.git("tag", "light")
-    source.git("tag", "--annotate", "--message=x", "heavy")
-    source.git("push", "--quiet", source.repository.url, "light", "heavy")
+    source.tag("light")
+    source.tag("heavy", annotated=True)
     for revision in ("", "HEAD", "main", "refs/heads/main", "light", "heavy", source.first, source.first[:8]):
         assert source.door.resolve(source.url, revision) == source.first, revision
 
 
 def test_a_branch_wins_over_a_tag_of_its_name(source: Source) -> None:
     """As in the peer."""
-    second = commit(source.repository, source.work, {"a.yaml": "changed"})
-    source.git("push", "--quiet", source.repository.url, f"{source.first}:refs/tags/main")
+    second = source.commit({"a.yaml": "changed"})
+    source.tag("main")
     assert source.door.resolve(source.url, "main") == second
 
 
@@ -85,27 +157,22 @@ def test_trees_are_read_below_a_path(source: Source) -> None:
 def test_a_pinned_commit_survives_a_force_push(source: Source) -> None:
     """What was fetched once is read again, whatever the branch says now."""
     assert source.door.tree(source.url, source.first).revision == source.first
-    source.git("checkout", "--quiet", "--orphan", "other")
-    source.git("commit", "--quiet", "--message=rewritten", "--allow-empty")
-    source.git("push", "--quiet", "--force", source.repository.url, "HEAD:main")
+    source.rewrite()
     assert source.door.resolve(source.url, "main") != source.first
     assert source.door.tree(source.url, source.first).files["a.yaml"] == b"one"
 
 
 def test_links_and_submodules_are_named_not_followed(source: Source) -> None:
     """Neither is among the files; whoever renders can refuse them by name."""
-    (source.work / "link.yaml").symlink_to("/etc/passwd")
-    source.git("update-index", "--add", "--cacheinfo", f"160000,{source.first},module")
-    second = commit(source.repository, source.work, {"c.yaml": "x"})
-    tree = source.door.tree(source.url, second)
+    tree = source.door.tree(source.url, source.add_links())
     assert set(tree.links) >= {"link.yaml"}
     assert not {"link.yaml", "module"} & set(tree.files)
 
 
-def test_a_repository_s_hooks_and_filters_do_not_run(source: Source, tmp_path: Path) -> None:
+def test_a_repository_s_hooks_and_filters_do_not_run(real: RealSource, tmp_path: Path) -> None:
     """Attributes that name a filter change no byte, and nothing is checked out."""
-    second = commit(source.repository, source.work, {".gitattributes": "*.yaml filter=evil eol=crlf\n"})
-    tree = source.door.tree(source.url, second)
+    second = real.commit({".gitattributes": "*.yaml filter=evil eol=crlf\n"})
+    tree = real.door.tree(real.url, second)
     assert tree.files["a.yaml"] == b"one"
     assert not list((tmp_path / "cache").rglob("a.yaml"))
 
@@ -198,10 +265,12 @@ def test_a_credential_is_in_no_argv_and_no_environment(
     assert "protocol.ext.allow=never" in seen
 
 
-def test_the_user_s_configuration_is_not_read(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_s_configuration_is_not_read(
+    real: RealSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A global insteadOf that would send us elsewhere has no say."""
     config = tmp_path / "gitconfig"
     config.write_text('[url "http://127.0.0.1:1/"]\n\tinsteadOf = http://\n\tinsteadOf = file://\n')
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert source.door.resolve(source.url, "main") == source.first
+    assert real.door.resolve(real.url, "main") == real.first
