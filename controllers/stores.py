@@ -18,30 +18,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controllers.store_access import OpenSource, read_credential, source_of
 from secretsops.clock import SystemClock
 from secretsops.errors import InvalidManifest, NotFound, SecretsOpsError, StoreRefused
-from secretsops.external.listed import ListedSource
 from secretsops.external.model import CLUSTER_SECRET_STORE, SECRET_STORE, StoreRef
+from secretsops.external.providers import Listed
 from secretsops.external.status import INVALID_PROVIDER, VALID, is_ready, with_ready
-from secretsops.external.store import (
-    Aws,
-    KeyRef,
-    Listed,
-    Store,
-    Vault,
-    admits,
-    controller_class,
-    needs_labels,
-    read_store,
-)
+from secretsops.external.store import Store, admits, controller_class, needs_labels, read_store
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import AwsAccess, Clock, Cluster, Fetched, SecretSource, VaultAccess
-from secretsops.secret import Plaintext, SecretData
+from secretsops.ports import Clock, Cluster, Fetched, SecretSource
 
 Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
-OpenSource = Callable[[VaultAccess | AwsAccess], SecretSource]
-"""The `secret_source` door."""
 
 DEFAULT_CLASS = "default"
 REVALIDATE = 300.0
@@ -53,7 +41,6 @@ SHARE_AGE = 30.0
 OPEN_LIMIT, SHARE_LIMIT = 256, 512
 """Sources kept open, and documents kept per source."""
 
-_CORE = {"Secret": GroupVersionKind("", "v1", "Secret"), "ConfigMap": GroupVersionKind("", "v1", "ConfigMap")}
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 
 
@@ -276,13 +263,15 @@ class Stores:
         generation = (store.uid, store.generation)
         if known and not fresh and known.identity[0] == generation and now - known.checked < CREDENTIAL_AGE:
             return known.source
-        credentials = {ref: self._read(ref, ref.namespace or namespace) for ref in store.provider.refs}
+        credentials = {
+            ref: read_credential(self._cluster, ref, ref.namespace or namespace) for ref in store.provider.refs
+        }
         identity = (generation, *((ref, version) for ref, (version, _) in credentials.items()))
         if known and known.identity == identity:
             known.checked = now
             known.source.forget(self._clock.now() - dt.timedelta(seconds=SHARE_AGE))
             return known.source
-        source = self._connect(store, {ref: value for ref, (_, value) in credentials.items()})
+        source = source_of(store.provider, {ref: value for ref, (_, value) in credentials.items()}, self._open_source)
         opened = _Opened(identity, SharedSource(source, self._clock), now)
         with self._lock:
             self._opened.pop(name, None)
@@ -290,63 +279,3 @@ class Stores:
             while len(self._opened) > OPEN_LIMIT:
                 self._opened.popitem(last=False)
         return opened.source
-
-    def _read(self, ref: KeyRef, namespace: str) -> tuple[str, Plaintext]:
-        """Read a credential: the version of the object that holds it, and the value."""
-        kind = _CORE[ref.kind]
-        what = "Kubernetes secret" if ref.kind == "Secret" else "ConfigMap"
-        try:
-            found = self._cluster.get(kind, ref.name, namespace)
-        except NotFound:
-            raise StoreRefused(
-                f'cannot get {what} "{ref.name}" from namespace "{namespace}": '
-                f'{ref.kind.lower()}s "{ref.name}" not found',
-                reason="CredentialMissing",
-                hint="create it, or correct the reference of the store",
-            ) from None
-        version = f"{found.uid}/{found.resource_version}"
-        if ref.kind == "ConfigMap":
-            text = (found.body.get("data") or {}).get(ref.key)
-            value = Plaintext(text.encode()) if isinstance(text, str) else None
-        else:
-            value = SecretData.of({"data": found.body.get("data")}).get(ref.key)
-        if value is None:
-            raise StoreRefused(
-                f'cannot find key "{ref.key}" in {what} "{ref.name}" of namespace "{namespace}"',
-                reason="CredentialMissing",
-                hint="add the key, or correct the reference of the store",
-            )
-        return version, value
-
-    def _connect(self, store: Store, credentials: Mapping[KeyRef, Plaintext]) -> SecretSource:
-        provider = store.provider
-        match provider:
-            case Listed(values=values):
-                return ListedSource(values)
-            case Vault():
-                bundle = credentials[provider.ca].reveal().decode("ascii", "replace") if provider.ca else ""
-                return self._open_source(
-                    VaultAccess(
-                        server=provider.server,
-                        token=credentials[provider.token],
-                        path=provider.path,
-                        version=provider.version,
-                        namespace=provider.namespace,
-                        ca_pem=provider.ca_pem or bundle,
-                        headers=provider.headers,
-                    )
-                )
-            case Aws():
-                return self._open_source(
-                    AwsAccess(
-                        region=provider.region,
-                        prefix=provider.prefix,
-                        access_key_id=_value(credentials, provider.access_key_id),
-                        secret_access_key=_value(credentials, provider.secret_access_key),
-                        session_token=_value(credentials, provider.session_token),
-                    )
-                )
-
-
-def _value(credentials: Mapping[KeyRef, Plaintext], ref: KeyRef | None) -> Plaintext | None:
-    return credentials[ref] if ref is not None else None

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from secretsops.errors import StoreRefused
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.secret import Plaintext
 
@@ -248,8 +249,29 @@ class AwsAccess:
     prefix: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Ask:
+    """One document a store is asked for. `metadata` asks for what the provider keeps beside the value instead."""
+
+    key: str
+    version: str = ""
+    metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which documents to look for: below `path`, whose name fits `name` (RE2, unanchored), which carry all `tags`."""
+
+    path: str = ""
+    name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 class SecretSource(Protocol):
-    """One authenticated secret store. Raises `StoreRefused` or `StoreUnavailable`, never a vendor's error."""
+    """One authenticated secret store. Raises `StoreRefused` or `StoreUnavailable`, never a vendor's error.
+
+    Only `dialect`, `fetch` and `probe` are everybody's; a source derives from this class to have the rest refused.
+    """
 
     @property
     def dialect(self) -> str:
@@ -260,6 +282,30 @@ class SecretSource(Protocol):
 
     def probe(self) -> None:
         """Check that the credential is accepted, with the cheapest request there is."""
+
+    @property
+    def batch(self) -> int:
+        """Give how many documents `fetch_many` reads in one request; 1 where there are no batches."""
+        return 1
+
+    def fetch_many(self, asks: Sequence[Ask]) -> Mapping[Ask, Fetched | StoreRefused]:  # noqa: ARG002 - a default
+        """Read up to `batch` documents at once. What is left out of the answer is to be asked for one by one.
+
+        Where a batch is not allowed to us the answer is empty: that is not a denial of the documents.
+        """
+        return {}
+
+    def metadata(self, key: str, version: str = "") -> Fetched:  # noqa: ARG002 - a default
+        """Read what the provider keeps beside a value (tags, custom metadata, labels), as a JSON object."""
+        raise _not_offered("metadataPolicy: Fetch")
+
+    def find(self, query: Query) -> Mapping[str, Fetched]:  # noqa: ARG002 - a default
+        """Read every document that fits, by its full name; empty when none does."""
+        raise _not_offered("dataFrom.find")
+
+
+def _not_offered(what: str) -> StoreRefused:
+    return StoreRefused(f"this provider has no {what}", reason="Unsupported", hint="name the keys one by one")
 
 
 # --- Git -----------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 from secretsops.errors import MissingExtra, StoreRefused, StoreUnavailable
-from secretsops.ports import AwsAccess, Fetched
+from secretsops.ports import AwsAccess, Fetched, SecretSource
 from secretsops.secret import Plaintext
 
 CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS = 5, 15, 3
@@ -39,7 +39,7 @@ _DENIED = frozenset(
 _INVALID = frozenset({"InvalidParameterException", "InvalidRequestException", "ValidationException"})
 
 
-class SecretsManagerSource:
+class SecretsManagerSource(SecretSource):
     """Secrets Manager of one region with one identity. Satisfies `secretsops.ports.SecretSource`."""
 
     dialect = "aws"

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from secretsops.errors import MissingExtra, StoreRefused, StoreUnavailable
 from secretsops.external.rawjson import decode, encode
-from secretsops.ports import Fetched, VaultAccess
+from secretsops.ports import Fetched, SecretSource, VaultAccess
 from secretsops.secret import Plaintext
 
 TIMEOUT = 15.0
@@ -25,7 +25,7 @@ DOCUMENT_LIMIT = 4 * 1024 * 1024
 POOL = 16
 
 
-class VaultSource:
+class VaultSource(SecretSource):
     """One KV engine with one token. Satisfies `secretsops.ports.SecretSource`."""
 
     dialect = "vault"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secretsops.errors import StoreRefused
-from secretsops.ports import Fetched
+from secretsops.ports import Fetched, SecretSource
 from secretsops.secret import Plaintext
 
 
-class ListedSource:
+class ListedSource(SecretSource):
     """Satisfies `secretsops.ports.SecretSource` over a mapping."""
 
     dialect = "plain"

@@ -21,9 +21,10 @@ from secretsops.external.model import (
     store_refs,
     target_name,
 )
+from secretsops.external.providers import Aws, KeyRef, Listed, Vault
 from secretsops.external.render import compose, created_by, data_hash, field_manager, is_intact
 from secretsops.external.status import is_ready, stamp, with_ready
-from secretsops.external.store import Aws, KeyRef, Listed, Vault, admits, needs_labels, read_store
+from secretsops.external.store import admits, needs_labels, read_store
 from secretsops.manifest import Manifest
 from secretsops.ownership import Create, Leave, Refuse, Update, Write, decide_external
 from secretsops.secret import Plaintext, SecretData
