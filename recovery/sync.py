@@ -155,8 +155,7 @@ def _prepare(run: _Running, estate: _Estate) -> None:
             world.journal.record("attempt", app=app.key, revision=revision, started=run.started, number=run.attempt)
     tree = world.git.tree(app.source.url, revision, app.source.path)
     rendered = render(app, tree, scopes=estate.scopes())
-    run.revision, run.problems, run.wanted = revision, rendered.problems, rendered.manifests
-    run.moved = world.clock.monotonic()
+    run.problems, run.wanted = rendered.problems, rendered.manifests
     run.progress, run.stalled = {}, {}
     run.tasks = ordered(
         app,
@@ -169,6 +168,8 @@ def _prepare(run: _Running, estate: _Estate) -> None:
         run.tasks = [task for task in run.tasks if not task.hook]
     run.live = fetch(world.cluster, [task.manifest for task in run.tasks])
     _remember_hooks(run, world)
+    # Last: whatever fails above is prepared again until the patience ends, not taken for an application without tasks.
+    run.revision, run.moved = revision, world.clock.monotonic()
     parent = run.parent.app.key if run.parent else ""
     estate.tell(AppStarted(at=estate.now(), app=app.key, parent=parent, revision=revision, objects=len(run.tasks)))
     if rendered.problems:
@@ -423,7 +424,7 @@ def _finish(run: _Running, done: Done, estate: _Estate) -> bool:
         if estate.world.journal:
             estate.world.journal.record("ended", app=run.app.key, outcome="Failed")
         run.again_at = now + min(retry.longest, retry.first * retry.factor ** (run.attempt - 1))
-        run.revision, run.said = "", ()
+        run.revision, run.said, run.moved = "", (), run.again_at
         reason = f"retry {run.attempt} of {retry.limit}: {done.message}"
         limit = run.again_at - estate.world.started
         estate.tell(Waiting(at=estate.now(), app=run.app.key, reasons=(reason,), deadline=limit))

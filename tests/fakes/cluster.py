@@ -63,6 +63,7 @@ class _Fault:
     name: str
     times: int
     after: bool
+    skip: int
 
 
 class FakeCluster(Storage):
@@ -108,13 +109,15 @@ class FakeCluster(Storage):
         resource: str = "",
         name: str = "",
         after: bool = False,
+        skip: int = 0,
     ) -> None:
         """Raise `error` for the next `times` matching requests; with `after` the request is carried out all the same.
 
+        The first `skip` matching requests go through.
         A resource is named as in the log: `secrets`, `sealedsecrets/status`.
         """
         with self._turn:
-            self._faults.append(_Fault(error, verb, resource, name, times, after))
+            self._faults.append(_Fault(error, verb, resource, name, times, after, skip))
 
     def writes(self) -> list[Request]:
         """Give the requests of the log that change something."""
@@ -375,6 +378,9 @@ class FakeCluster(Storage):
                 ),
                 None,
             )
+            if fault is not None and fault.skip:
+                fault.skip -= 1
+                fault = None
             if fault is not None:
                 fault.times -= 1
                 if not fault.times:

@@ -54,7 +54,7 @@ class RealSource:
         return _git(self.work, *arguments).strip()
 
     def commit(self, files: Mapping[str, str]) -> str:
-        return commit(self.repository, self.work, files)
+        return commit(self.repository, self.work, dict(files))
 
     def tag(self, name: str, *, annotated: bool = False) -> None:
         marks = ["--annotate", "--message=x"] if annotated else []
