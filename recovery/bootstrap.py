@@ -26,7 +26,15 @@ from recovery.marks import is_hook, is_skipped
 from recovery.order import ordered
 from recovery.sync import POLL, Outcome, World, fetch, sync
 from recovery.walk import Estate, walk
-from secretsops.errors import SecretsOpsError, SyncRefused, Timeout, UnknownKind
+from secretsops.errors import (
+    ApiError,
+    Forbidden,
+    SecretsOpsError,
+    SyncRefused,
+    Timeout,
+    Unauthorized,
+    UnknownKind,
+)
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Clock, Cluster, GitRepos
 
@@ -254,7 +262,7 @@ class _Run:
         self.observer.event(StageStarted(stage=stage, at=at))
         message = ""
         try:
-            step()
+            self._persistently(step)
         except SecretsOpsError as error:
             message = f"{error.message} ({error.reason})"
         self.reports.append(StageReport(stage=stage, at=at, seconds=self.now() - at, ok=not message, message=message))
@@ -262,6 +270,28 @@ class _Run:
         if self.journal and not message:
             self.journal.record("stage", stage=stage.name)
         return not message
+
+    def _persistently(self, step: Callable[[], None]) -> None:
+        """Take a stage's step again while the API server gives answers that pass: every step only adds what lacks.
+
+        Raises what the step raises: at once what no waiting cures, the rest when patience is over.
+        """
+        limit, idle = min(self.clock.monotonic() + self.request.patience, self.world.deadline), 0
+        while True:
+            try:
+                return step()
+            except ApiError as error:
+                hopeless = isinstance(error, UnknownKind | Forbidden | Unauthorized) or not error.retry
+                if hopeless or self.clock.monotonic() >= limit:
+                    raise
+                reasons = [f"the API server to answer: {error.message}"]
+                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit - self.zero))
+                self.clock.sleep(max(error.retry_after, POLL[min(idle, len(POLL) - 1)]))
+                idle += 1
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     # --- 1 keys, 2 definitions, 3 controllers ----------------------------------------------------------
 
@@ -271,7 +301,7 @@ class _Run:
             if manifest.kind == _NAMESPACE:
                 self._install(manifest)
         if self.request.restore_keys is None:
-            self.notes.append("no keys were restored: none were given")
+            self._note("no keys were restored: none were given")
             return
         self.request.restore_keys(self.cluster)
 
@@ -309,7 +339,7 @@ class _Run:
         They are applied exactly as their application will (same tracking id), so its wave finds them unchanged.
         """
         if not self.request.secrets_first:
-            self.notes.append("secrets were not proven before the applications: switched off")
+            self._note("secrets were not proven before the applications: switched off")
             return
         namespaces = self._namespaces()
         waiting: list[Manifest] = []
@@ -339,12 +369,12 @@ class _Run:
         try:
             self.cluster.resource(manifest.kind)
         except UnknownKind:
-            self.notes.append(f"{manifest.key} is proven with its application: its CRD comes from there")
+            self._note(f"{manifest.key} is proven with its application: its CRD comes from there")
             return False
         if not manifest.namespace or look(self.cluster, _NAMESPACE, _named(manifest.namespace)):
             return True
         if manifest.namespace not in namespaces:
-            self.notes.append(f"{manifest.key} is proven with its application: nothing in Git makes its namespace")
+            self._note(f"{manifest.key} is proven with its application: nothing in Git makes its namespace")
             return False
         wanted, app = namespaces[manifest.namespace]
         self._write(wanted, None, app)

@@ -142,10 +142,13 @@ def _advance(run: _Running, estate: _Estate, pool: ThreadPoolExecutor) -> bool:
 
 
 def _prepare(run: _Running, estate: _Estate) -> None:
-    """Pin the revision, render and order; on a resume the journal's pin and start count."""
+    """Pin the revision, render and order; on a resume the journal's pin and start count.
+
+    An application that the killed run had finished is looked over again, but none of its hooks runs a second time.
+    """
     world, app = estate.world, run.app
     attempt = world.journal.attempts.get(app.key) if world.journal else None
-    if attempt and not attempt.ended:
+    if attempt and attempt.ended != "Failed":
         revision, run.started, run.attempt = attempt.revision, attempt.started, attempt.number
     else:
         revision = pin(app, world)

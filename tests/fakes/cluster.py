@@ -121,7 +121,7 @@ class FakeCluster(Storage):
 
     def writes(self) -> list[Request]:
         """Give the requests of the log that change something."""
-        return [request for request in self.log if request.verb not in ("get", "list", "watch")]
+        return [request for request in self.log if request.verb not in ("get", "list", "watch", "raw")]
 
     def compact(self) -> None:
         """Forget history: watches and pages that start from before are 410 Gone; running watches go on."""
