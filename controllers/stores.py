@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controllers.store_access import OpenSource, read_credential, source_of
 from secretsops.clock import SystemClock
 from secretsops.errors import InvalidManifest, NotFound, SecretsOpsError, StoreRefused
+from secretsops.external.access import OpenSource, read_credential, source_of
 from secretsops.external.model import CLUSTER_SECRET_STORE, SECRET_STORE, StoreRef
 from secretsops.external.providers import Listed
 from secretsops.external.status import INVALID_PROVIDER, VALID, is_ready, with_ready
