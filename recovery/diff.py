@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -211,6 +212,9 @@ _SUFFIXES = {
 }  # fmt: skip
 
 
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+
 def quantity(text: Any) -> Decimal | None:
     """Give the number a Kubernetes quantity stands for, None when it is none (`resource.ParseQuantity`)."""
     written = str(text)
@@ -220,10 +224,7 @@ def quantity(text: Any) -> Decimal | None:
             break
     else:
         factor = Decimal(1)
-    try:
-        return Decimal(written) * factor
-    except InvalidOperation:
-        return None
+    return Decimal(written) * factor if _NUMBER.fullmatch(written) else None
 
 
 def _quantity_same(left: Any, right: Any) -> bool:
