@@ -291,7 +291,14 @@ class Drill:
     def _rebuild(self, name: str, request: RebuildRequest) -> RebuildReport:
         observer = _Observer(self.show)
         zero = self._now()
-        report = rebuild(request, cluster=self._door(name), git=self.doors.git(), clock=self._clock, observer=observer)
+        report = rebuild(
+            request,
+            cluster=self._door(name),
+            git=self.doors.git(),
+            renderer=self.doors.renderer(),
+            clock=self._clock,
+            observer=observer,
+        )
         for stage in report.stages:
             start = zero + stage.at
             part = Span(

@@ -20,6 +20,15 @@ FIELD_MANAGER = "argocd-controller"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """A value handed to Jsonnet; with `code` it is a Jsonnet expression."""
+
+    name: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
     """How a folder of plain manifests is read: globs are the peer's (`*` crosses `/`, `{a,b}` allowed)."""
 
@@ -27,16 +36,78 @@ class Directory:
     include: str = ""
     exclude: str = ""
     any_extension: bool = False
+    ext_vars: tuple[Variable, ...] = ()
+    tlas: tuple[Variable, ...] = ()
+    libs: tuple[str, ...] = ()
+    """Folders of the repository where Jsonnet imports are looked up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One `--set` of Helm; with `as_text` it is `--set-string`."""
+
+    name: str
+    value: str
+    as_text: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Helm:
+    """What an application says about its chart (`spec.source.helm`). Later wins: files, `values`, parameters."""
+
+    release: str = ""
+    namespace: str = ""
+    value_files: tuple[str, ...] = ()
+    values: str = field(default="", repr=False)
+    parameters: tuple[Parameter, ...] = field(default=(), repr=False)
+    file_parameters: tuple[tuple[str, str], ...] = ()
+    ignore_missing_files: bool = False
+    skip_crds: bool = False
+    skip_tests: bool = False
+    skip_schema: bool = False
+    kube_version: str = ""
+    api_versions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kustomize:
+    """What an application adds to its kustomization (`spec.source.kustomize`), field names as there."""
+
+    name_prefix: str = ""
+    name_suffix: str = ""
+    namespace: str = ""
+    images: tuple[str, ...] = ()
+    replicas: tuple[tuple[str, int], ...] = ()
+    common_labels: Mapping[str, str] = field(default_factory=dict)
+    common_annotations: Mapping[str, str] = field(default_factory=dict)
+    force_labels: bool = False
+    force_annotations: bool = False
+    labels_without_selector: bool = False
+    labels_in_templates: bool = False
+    expand_annotations: bool = False
+    patches: tuple[Mapping[str, object], ...] = ()
+    components: tuple[str, ...] = ()
+    ignore_missing_components: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A folder of a Git repository at a revision (branch, tag, SHA; "" means HEAD)."""
+    """A folder of a Git repository at a revision (branch, tag, SHA; "" means HEAD), and how it is rendered.
+
+    `tool` is `helm`, `kustomize` or `directory` where the application says so, "" where its files decide. A source
+    with a `ref` lends its files to others; one without a `path` renders nothing.
+    """
 
     url: str
     path: str
     revision: str = ""
+    ref: str = ""
+    tool: str = ""
     directory: Directory = field(default_factory=Directory)
+    helm: Helm = field(default_factory=Helm)
+    kustomize: Kustomize = field(default_factory=Kustomize)
+    written: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
+    """The source as the application writes it: settings in Git are merged into this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +160,18 @@ class App:
     name: str
     namespace: str
     source: Source
+    more_sources: tuple[Source, ...] = ()
+    """Sources after the first; of an object that two of them render the last one counts."""
     destination: str
     """The namespace for objects that name none."""
     policy: SyncPolicy = field(default_factory=SyncPolicy)
     wave: int = 0
     ignored: tuple[IgnoreRule, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Give all sources in order."""
+        return (self.source, *self.more_sources)
 
     @property
     def tracking_name(self) -> str:

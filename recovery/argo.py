@@ -7,10 +7,24 @@ ignored: a rebuild that quietly leaves something out is worse than one that does
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from recovery.app import CONTROL_NAMESPACE, App, Directory, IgnoreRule, NamespaceMarks, Retry, Source, SyncPolicy
+from recovery.app import (
+    CONTROL_NAMESPACE,
+    App,
+    Directory,
+    Helm,
+    IgnoreRule,
+    Kustomize,
+    NamespaceMarks,
+    Parameter,
+    Retry,
+    Source,
+    SyncPolicy,
+    Variable,
+)
 from recovery.marks import CARRIED_OUT, wave_of
 from secretsops.durations import parse_duration
 from secretsops.errors import InvalidManifest, SyncRefused
@@ -19,7 +33,7 @@ from secretsops.manifest import GroupVersionKind, Manifest
 APPLICATION = GroupVersionKind("argoproj.io", "v1alpha1", "Application")
 IN_CLUSTER = "https://kubernetes.default.svc"
 
-_TOOLS = ("helm", "kustomize", "plugin")
+_TOOLS = ("helm", "kustomize", "directory", "plugin")
 
 
 def is_application(manifest: Manifest) -> bool:
@@ -41,10 +55,12 @@ def read_application(manifest: Manifest, *, namespace: str = CONTROL_NAMESPACE) 
     spec, name = manifest.spec, manifest.name
     _refuse_unsupported(name, spec)
     policy = _mapping(spec.get("syncPolicy"), name, "syncPolicy")
+    sources = _sources(name, spec)
     return App(
         name=name,
         namespace=manifest.namespace or namespace,
-        source=_source(name, _mapping(spec.get("source"), name, "source")),
+        source=sources[0],
+        more_sources=sources[1:],
         destination=_destination(name, _mapping(spec.get("destination"), name, "destination")),
         policy=_policy(name, policy),
         wave=wave_of(manifest),
@@ -71,8 +87,6 @@ def _refusal(name: str, message: str, hint: str, reason: str = "NotSupported") -
 def _refuse_unsupported(name: str, spec: Mapping[str, Any]) -> None:
     if spec.get("sourceHydrator"):
         raise _refusal(name, "spec.sourceHydrator is not read in this version", "point spec.source at the sync branch")
-    if spec.get("sources"):
-        raise _refusal(name, "several sources are not read in this version", "use one spec.source")
     if spec.get("project") not in (None, "", "default"):
         raise _refusal(
             name,
@@ -81,31 +95,149 @@ def _refuse_unsupported(name: str, spec: Mapping[str, Any]) -> None:
         )
 
 
-def _source(name: str, source: Mapping[str, Any]) -> Source:
+def _sources(name: str, spec: Mapping[str, Any]) -> tuple[Source, ...]:
+    """Give the sources: `sources` where it is filled, else `source`, as the peer takes them."""
+    several = spec.get("sources") or []
+    if not isinstance(several, list) or not all(isinstance(one, dict) for one in several):
+        raise _invalid(name, "spec.sources is not a list of mappings")
+    if not several:
+        return (_source(name, _mapping(spec.get("source"), name, "source")),)
+    found = tuple(_source(name, one, several=True) for one in several)
+    if not any(source.path for source in found):
+        raise _invalid(name, "no source renders anything: each only lends its files")
+    return found
+
+
+def merge_source(app: str, source: Source, settings: Mapping[str, Any]) -> Source:
+    """Give the source with settings from Git merged in (RFC 7386); what they may not change the caller keeps.
+
+    Raises:
+        InvalidManifest, SyncRefused: as `read_application` does.
+    """
+    return _source(app, _patched(dict(source.written), settings), several=bool(source.ref))
+
+
+def _patched(base: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in patch.items():
+        if value is None:
+            base.pop(name, None)
+        elif isinstance(value, dict):
+            inside = base.get(name)
+            base[name] = _patched(dict(inside) if isinstance(inside, dict) else {}, value)
+        else:
+            base[name] = value
+    return base
+
+
+def _source(name: str, source: Mapping[str, Any], *, several: bool = False) -> Source:
     url, path = source.get("repoURL"), source.get("path")
     if not source:
         raise _invalid(name, "spec.source is missing", "name repoURL and path")
-    if not isinstance(url, str) or not url or not (path or source.get("chart")):
+    only_lends = several and bool(source.get("ref"))
+    if not isinstance(url, str) or not url or not (path or source.get("chart") or only_lends):
         raise _invalid(name, "spec.source.repoURL and either path or chart are required")
-    blocks = [tool for tool in (*_TOOLS, "directory") if source.get(tool) is not None]
+    blocks = [tool for tool in _TOOLS if source.get(tool) is not None]
     if len(blocks) > 1:
         raise _invalid(name, f"several ways to render are set: {', '.join(blocks)}")
-    for tool in _TOOLS:
-        if tool in blocks:
-            raise _refusal(name, f"source.{tool} is not rendered in this version", "commit the rendered manifests")
+    if "plugin" in blocks:
+        raise _refusal(name, "source.plugin runs a program that only the peer's repo server has", "commit its output")
     if source.get("chart"):
-        raise _refusal(name, "charts are not rendered in this version", "commit the rendered manifests")
+        raise _refusal(
+            name, "charts of Helm repositories are not fetched in this version", "keep the chart in a Git repository"
+        )
     if url.startswith("oci://"):
         raise _refusal(name, "OCI sources are not read in this version", "use a Git repository")
-    if source.get("ref"):
-        raise _refusal(name, "a source that is only a reference needs several sources", "use one spec.source")
-    path = _clean_path(name, str(path))
     return Source(
         url=url,
-        path=path,
+        path=_clean_path(name, str(path or "")),
         revision=str(source.get("targetRevision") or ""),
+        ref=str(source.get("ref") or ""),
+        tool=blocks[0] if blocks else "",
         directory=_directory(name, _mapping(source.get("directory"), name, "source.directory")),
+        helm=_helm(name, _mapping(source.get("helm"), name, "source.helm")),
+        kustomize=_kustomize(name, _mapping(source.get("kustomize"), name, "source.kustomize")),
+        written=source,
     )
+
+
+def _helm(name: str, helm: Mapping[str, Any]) -> Helm:
+    """Read `helm`; `valuesObject` takes the place of `values`, `version` and credentials mean nothing here."""
+    values = helm.get("values") or ""
+    if helm.get("valuesObject") is not None:
+        values = json.dumps(helm["valuesObject"])
+    if not isinstance(values, str):
+        raise _invalid(name, "source.helm.values is not a text", "use valuesObject for a mapping")
+    return Helm(
+        release=str(helm.get("releaseName") or ""),
+        namespace=str(helm.get("namespace") or ""),
+        value_files=_texts(name, helm, "valueFiles"),
+        values=values,
+        parameters=tuple(
+            Parameter(
+                name=str(one.get("name", "")), value=str(one.get("value", "")), as_text=bool(one.get("forceString"))
+            )
+            for one in _entries(name, helm, "parameters")
+        ),
+        file_parameters=tuple(
+            (str(one.get("name", "")), str(one.get("path", ""))) for one in _entries(name, helm, "fileParameters")
+        ),
+        ignore_missing_files=helm.get("ignoreMissingValueFiles") is True,
+        skip_crds=helm.get("skipCrds") is True,
+        skip_tests=helm.get("skipTests") is True,
+        skip_schema=helm.get("skipSchemaValidation") is True,
+        kube_version=str(helm.get("kubeVersion") or ""),
+        api_versions=_texts(name, helm, "apiVersions"),
+    )
+
+
+def _kustomize(name: str, kustomize: Mapping[str, Any]) -> Kustomize:
+    """Read `kustomize`; a `version` names a binary that only the peer has, the pinned one is used."""
+    return Kustomize(
+        name_prefix=str(kustomize.get("namePrefix") or ""),
+        name_suffix=str(kustomize.get("nameSuffix") or ""),
+        namespace=str(kustomize.get("namespace") or ""),
+        images=_texts(name, kustomize, "images"),
+        replicas=tuple(
+            (str(one.get("name", "")), _count(name, one.get("count"))) for one in _entries(name, kustomize, "replicas")
+        ),
+        common_labels=_text_map(name, kustomize, "commonLabels"),
+        common_annotations=_text_map(name, kustomize, "commonAnnotations"),
+        force_labels=kustomize.get("forceCommonLabels") is True,
+        force_annotations=kustomize.get("forceCommonAnnotations") is True,
+        labels_without_selector=kustomize.get("labelWithoutSelector") is True,
+        labels_in_templates=kustomize.get("labelIncludeTemplates") is True,
+        expand_annotations=kustomize.get("commonAnnotationsEnvsubst") is True,
+        patches=tuple(_entries(name, kustomize, "patches")),
+        components=_texts(name, kustomize, "components"),
+        ignore_missing_components=kustomize.get("ignoreMissingComponents") is True,
+    )
+
+
+def _texts(name: str, block: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    found = block.get(field) or []
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise _invalid(name, f"{field} is not a list of texts")
+    return tuple(found)
+
+
+def _entries(name: str, block: Mapping[str, Any], field: str) -> list[Mapping[str, Any]]:
+    found = block.get(field) or []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise _invalid(name, f"{field} is not a list of mappings")
+    return found
+
+
+def _text_map(name: str, block: Mapping[str, Any], field: str) -> Mapping[str, str]:
+    found = block.get(field) or {}
+    if not isinstance(found, dict):
+        raise _invalid(name, f"{field} is not a mapping")
+    return {str(key): str(value) for key, value in found.items()}
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not str(value).isdigit():
+        raise _invalid(name, f"replicas: {value!r} is not a count")
+    return int(value)
 
 
 def _clean_path(name: str, path: str) -> str:
@@ -117,8 +249,7 @@ def _clean_path(name: str, path: str) -> str:
 
 
 def _directory(name: str, directory: Mapping[str, Any]) -> Directory:
-    if any((directory.get("jsonnet") or {}).get(field) for field in ("extVars", "tlas", "libs")):
-        raise _refusal(name, "jsonnet is not rendered in this version", "commit the rendered manifests")
+    jsonnet = _mapping(directory.get("jsonnet"), name, "source.directory.jsonnet")
     for field in ("include", "exclude"):
         if not isinstance(directory.get(field, ""), str):
             raise _invalid(name, f"source.directory.{field} is not a text")
@@ -127,6 +258,16 @@ def _directory(name: str, directory: Mapping[str, Any]) -> Directory:
         include=directory.get("include") or "",
         exclude=directory.get("exclude") or "",
         any_extension=directory.get("disableExtensionFilter") is True,
+        ext_vars=_variables(name, jsonnet, "extVars"),
+        tlas=_variables(name, jsonnet, "tlas"),
+        libs=tuple(_clean_path(name, lib) for lib in _texts(name, jsonnet, "libs")),
+    )
+
+
+def _variables(name: str, jsonnet: Mapping[str, Any], field: str) -> tuple[Variable, ...]:
+    return tuple(
+        Variable(name=str(one.get("name", "")), value=str(one.get("value", "")), code=one.get("code") is True)
+        for one in _entries(name, jsonnet, field)
     )
 
 

@@ -4,7 +4,8 @@
 readable → applications → health. Each wait has a deadline and names what it waits for. Never here: how one
 application is synced (`sync.py`), how keys are restored (`escrow.py`, handed in as `restore_keys`).
 
-    report = rebuild(RebuildRequest(roots=roots, install=manifests), cluster=cluster, git=git, clock=clock)
+    request = RebuildRequest(roots=roots, install=manifests)
+    report = rebuild(request, cluster=cluster, git=git, renderer=renderer, clock=clock)
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from secretsops.errors import (
     UnknownKind,
 )
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import Clock, Cluster, GitRepos
+from secretsops.ports import Clock, Cluster, GitRepos, Renderer
 
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 _INSTALL = App(name="install", namespace="", source=Source(url="", path=""), destination="")
@@ -151,7 +152,13 @@ class Report:
 
 
 def rebuild(
-    request: RebuildRequest, *, cluster: Cluster, git: GitRepos, clock: Clock, observer: Observer | None = None
+    request: RebuildRequest,
+    *,
+    cluster: Cluster,
+    git: GitRepos,
+    renderer: Renderer,
+    clock: Clock,
+    observer: Observer | None = None,
 ) -> Report:
     """Bring `cluster` to what Git says, stage by stage, and report; a stage that fails ends the run with `ok=False`.
 
@@ -163,7 +170,7 @@ def rebuild(
     pins = dict(request.pins)
     if request.resume and request.journal is not None:
         pins |= _journaled_pins(request.journal)
-    estate = walk(request.roots, git, pins=pins)
+    estate = walk(request.roots, git, renderer, pins=pins)
     if estate.problems:
         shown = "; ".join(str(problem) for problem in estate.problems[:5])
         raise SyncRefused(
@@ -177,6 +184,7 @@ def rebuild(
         world = World(
             cluster=cluster,
             git=git,
+            renderer=renderer,
             clock=clock,
             journal=journal,
             observer=observer or Quiet(),
@@ -496,13 +504,13 @@ def _is_unhealthy(live: Manifest) -> str:
     return f"to be ready ({health.state.value}: {health.message}{', status is of an older generation' * stale})"
 
 
-def dry_run(request: RebuildRequest, *, cluster: Cluster, git: GitRepos) -> list[str]:
+def dry_run(request: RebuildRequest, *, cluster: Cluster, git: GitRepos, renderer: Renderer) -> list[str]:
     """Give what a run would write where, in order: one line per object, nothing is written.
 
     Raises:
         SyncRefused: the plan has problems.
     """
-    estate = walk(request.roots, git, pins=dict(request.pins))
+    estate = walk(request.roots, git, renderer, pins=dict(request.pins))
     if estate.problems:
         raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
     lines = []

@@ -94,7 +94,7 @@ def plan(doors: Doors, /, repo: str, revision: str, path: str, file: str, output
     """
     git = doors.git()
     roots, pins = _roots(git, repo, revision, path, file)
-    estate = walk(roots, git, pins=pins)
+    estate = walk(roots, git, doors.renderer(), pins=pins)
     body = _plan_body(estate)
     write_output((_plan_table(estate) if output == "table" else _formatted(body, output)).encode())
     for problem in estate.problems:
@@ -181,7 +181,7 @@ def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_sh
     roots, pins = _roots(git, repo, revision, path, file)
     if only_show:
         request = RebuildRequest(roots=roots, pins=pins)
-        lines = dry_run(request, cluster=doors.cluster(_target(options)), git=git)
+        lines = dry_run(request, cluster=doors.cluster(_target(options)), git=git, renderer=doors.renderer())
         write_output(("\n".join(lines) + "\n").encode())
         return 0
     return _carry_out(doors, roots, pins, options, resume=False)
@@ -234,7 +234,14 @@ def _carry_out(
         hooks=not options["no_hooks"],
     )
     cluster = doors.cluster(_target(options))
-    report = rebuild(request, cluster=cluster, git=doors.git(), clock=doors.clock, observer=_Lines())
+    report = rebuild(
+        request,
+        cluster=cluster,
+        git=doors.git(),
+        renderer=doors.renderer(),
+        clock=doors.clock,
+        observer=_Lines(),
+    )
     text = json.dumps(report.body(), indent=2) + "\n"
     if options["report"]:
         from secretsops.files import write_atomic

@@ -1,8 +1,9 @@
-"""A tree of files becomes manifests: the peer's directory source. Pure.
+"""An application's sources become manifests: folders, kustomizations, charts, Jsonnet; namespaces and tracking.
 
 Rules: argo-cd v3.6 `reposerver/repository/repository.go` (`getPotentiallyValidManifests`, `findManifests`,
 `isNullList`, `splitYAML`), `util/glob` (gobwas), `controller/state.go` (namespaces, tracking). One file that
-cannot be read is named as a `Problem`; the others are rendered all the same. Never here: Git, clusters, order.
+cannot be read is named as a `Problem`; the others are rendered all the same. Text comes from the Renderer door; the
+rest is pure. Never here: reading Git (`sources.py`), clusters, order.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from recovery.app import App, Directory, Problem, Source, is_cluster_scoped
+from recovery.app import App, Directory, Problem, Variable, is_cluster_scoped
+from recovery.environment import build_environment, expanded
+from recovery.helm import Files, template_of
+from recovery.kustomize import edited
 from recovery.marks import CARRIED_OUT, TRACKING, options_of, tracking_id, unknown_hooks
+from recovery.sources import Checkout
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey, load_values
-from secretsops.ports import Tree
+from secretsops.ports import JsonnetProgram, Renderer
 
 SKIP_MARK = b"+argocd:skip-file-rendering"
 SIZE_LIMIT = 10 * 1024 * 1024
 """Bytes of manifests in one folder (`reposerver.max.combined.directory.manifests.size`)."""
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _LIKE_A_MANIFEST = tuple(re.compile(rb"(?m)^" + word) for word in (rb"apiVersion:\s", rb"kind:\s", rb"metadata:"))
-_TOOL_FILES = ("kustomization.yaml", "kustomization.yml", "Kustomization")
 _BRACE_LIMIT = 256
 """Alternatives one glob may spell out with braces; more is an attack or a mistake."""
 
@@ -40,36 +44,85 @@ class Rendered:
     excluded: Sequence[ObjectKey] = ()
 
 
-def render(app: App, tree: Tree, *, scopes: Mapping[tuple[str, str], bool]) -> Rendered:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """What custom kinds a cluster will know: (group, kind) → "is namespaced", and their API versions for charts."""
+
+    scopes: Mapping[tuple[str, str], bool] = field(default_factory=dict)
+    api_versions: Sequence[str] = ()
+
+
+def render(app: App, checkouts: Sequence[Checkout], *, kinds: Kinds, renderer: Renderer) -> Rendered:
     """Give the manifests of an application, namespaced and tracked as the peer writes them.
 
-    `scopes` maps (group, kind) to "is namespaced" for custom kinds. Raw manifests are never altered in place.
+    `checkouts` are its sources in order. Of an object that two sources render the last one counts, as in the peer;
+    twice in one source is a problem. Raw manifests are never altered in place.
+
+    Raises:
+        RenderFailed, MissingExtra: a chart, kustomization or program does not render.
     """
     problems: list[Problem] = []
-    found = read_folder(app.source, tree, problems)
-    scopes = {**scopes, **custom_scopes([manifest for _, manifest in found])}
-    by_key: dict[ObjectKey, tuple[str, Manifest]] = {}
+    sources = [read_source(app, checkout, kinds, renderer, problems) for checkout in checkouts]
+    known = {**kinds.scopes, **custom_scopes([manifest for found in sources for _, manifest in found])}
+    by_key: dict[ObjectKey, tuple[str, Manifest, int]] = {}
     nameless: list[Manifest] = []
     excluded: list[ObjectKey] = []
-    for where, raw in found:
-        if is_excluded(raw.kind):
-            excluded.append(raw.key)
-            continue
-        problem = _objection(where, raw)
-        if problem:
-            problems.append(problem)
-            continue
-        manifest = stamp(app, raw, scopes)
-        if not manifest.name:
-            nameless.append(manifest)
-        elif manifest.key in by_key:
-            # Compat: the peer takes the last and warns; which of two answers is meant only a person knows.
-            message = f"{manifest.key} is also in {by_key[manifest.key][0]}"
-            problems.append(Problem(where=where, reason="RepeatedResource", message=message))
-        else:
-            by_key[manifest.key] = (where, manifest)
-    manifests = [manifest for _, manifest in by_key.values()] + nameless
+    for number, found in enumerate(sources):
+        for where, raw in found:
+            if is_excluded(raw.kind):
+                excluded.append(raw.key)
+                continue
+            problem = _objection(where, raw)
+            if problem:
+                problems.append(problem)
+                continue
+            manifest = stamp(app, raw, known)
+            if not manifest.name:
+                nameless.append(manifest)
+            elif manifest.key in by_key and by_key[manifest.key][2] == number:
+                # Compat: the peer takes the last and warns; which of two answers is meant only a person knows.
+                message = f"{manifest.key} is also in {by_key[manifest.key][0]}"
+                problems.append(Problem(where=where, reason="RepeatedResource", message=message))
+            else:
+                by_key[manifest.key] = (where, manifest, number)
+    manifests = [manifest for _, manifest, _ in by_key.values()] + nameless
     return Rendered(manifests=manifests, problems=problems, excluded=excluded)
+
+
+def read_source(
+    app: App, checkout: Checkout, kinds: Kinds, renderer: Renderer, problems: list[Problem]
+) -> list[tuple[str, Manifest]]:
+    """Give (where, manifest) pairs of one source; what cannot be read goes to `problems`."""
+    source, variables = checkout.source, build_environment(app, checkout.source, checkout.tree.revision)
+    if checkout.tool == "helm":
+        files = Files(repository=checkout.repository, lent=checkout.lent)
+        wanted = template_of(app, source, files, variables, api_versions=kinds.api_versions)
+        texts = [(f"{source.path}/{name}".strip("/"), text.encode()) for name, text in renderer.helm(wanted)]
+        found = [pair for where, text in texts for pair in _documents(where, text, problems)]
+        return [(where, manifest) for where, manifest in found if not (source.helm.skip_tests and _is_test(manifest))]
+    if checkout.tool == "kustomize":
+        edits = edited(checkout.repository, source.path, source.kustomize, variables)
+        text = renderer.kustomize(edits, source.path).encode()
+        return _documents(source.path or ".", text, problems)
+    return read_folder(checkout, variables, renderer, problems)
+
+
+def _documents(where: str, text: bytes, problems: list[Problem]) -> list[tuple[str, Manifest]]:
+    """Read what a tool wrote: here whatever is no manifest is a problem."""
+    try:
+        return [
+            (where, manifest)
+            for value in load_values(text, source=where)
+            if value is not None
+            for manifest in _objects(where, value)
+        ]
+    except InvalidManifest as error:
+        problems.append(Problem(where=error.where or where, reason=error.reason, message=error.problem))
+        return []
+
+
+def _is_test(manifest: Manifest) -> bool:
+    return any(word.strip().startswith("test") for word in str(manifest.annotations.get("helm.sh/hook", "")).split(","))
 
 
 def is_excluded(kind: GroupVersionKind) -> bool:
@@ -90,6 +143,18 @@ def _objection(where: str, manifest: Manifest) -> Problem | None:
         message = f"{manifest.key}: sync option {option!r} is not carried out in this version"
         return Problem(where=where, reason="NotSupported", message=message)
     return None
+
+
+def kinds_of(manifests: Sequence[Manifest]) -> Kinds:
+    """Give the kinds that CRDs among `manifests` define, with `group/version` and `group/version/Kind` for charts."""
+    versions = set()
+    for manifest in manifests:
+        if manifest.kind.kind == "CustomResourceDefinition":
+            group, kind = manifest.spec.get("group"), (manifest.spec.get("names") or {}).get("kind")
+            for version in manifest.spec.get("versions") or []:
+                if isinstance(version, dict) and version.get("served"):
+                    versions |= {f"{group}/{version.get('name')}", f"{group}/{version.get('name')}/{kind}"}
+    return Kinds(scopes=custom_scopes(manifests), api_versions=sorted(versions))
 
 
 def custom_scopes(manifests: Sequence[Manifest]) -> dict[tuple[str, str], bool]:
@@ -122,8 +187,11 @@ def stamp(app: App, raw: Manifest, scopes: Mapping[tuple[str, str], bool]) -> Ma
     return manifest
 
 
-def read_folder(source: Source, tree: Tree, problems: list[Problem]) -> list[tuple[str, Manifest]]:
+def read_folder(
+    checkout: Checkout, variables: Mapping[str, str], renderer: Renderer, problems: list[Problem]
+) -> list[tuple[str, Manifest]]:
     """Give (file, manifest) pairs in lexical order of paths; what cannot be read goes to `problems`."""
+    source, tree = checkout.source, checkout.tree
     size = 0
     found: list[tuple[str, Manifest]] = []
     if not tree.files and not tree.links:
@@ -132,9 +200,6 @@ def read_folder(source: Source, tree: Tree, problems: list[Problem]) -> list[tup
         )
     for path in sorted({*tree.files, *tree.links}, key=lambda path: path.split("/")):
         where = f"{source.path}/{path}" if source.path else path
-        tool = _tool_of(path)
-        if tool:
-            problems.append(Problem(where=where, reason="NotSupported", message=f"{tool} is not rendered here"))
         if path in tree.links:
             if _is_chosen(path, source.directory) or _may_be_folder(path, source.directory):
                 problems.append(Problem(where=where, reason="SymbolicLink", message=tree.links[path]))
@@ -143,7 +208,8 @@ def read_folder(source: Source, tree: Tree, problems: list[Problem]) -> list[tup
             continue
         content = tree.files[path]
         if path.endswith(".jsonnet"):
-            problems.append(Problem(where=where, reason="NotSupported", message="jsonnet is not rendered here"))
+            text = renderer.jsonnet(_program(checkout, where, variables)).encode()
+            found.extend(_documents(where, _as_list(text), problems))
             continue
         size += len(content)
         if size > SIZE_LIMIT:
@@ -155,13 +221,25 @@ def read_folder(source: Source, tree: Tree, problems: list[Problem]) -> list[tup
     return found
 
 
-def _tool_of(path: str) -> str:
-    """Name the tool the peer would choose by the files on the top level of the folder."""
-    if "/" in path:
-        return ""
-    if path.endswith("Chart.yaml"):
-        return "a Helm chart"
-    return "a Kustomize folder" if path in _TOOL_FILES else ""
+def _program(checkout: Checkout, where: str, variables: Mapping[str, str]) -> JsonnetProgram:
+    directory = checkout.source.directory
+
+    def told(values: Sequence[Variable]) -> list[tuple[str, str, bool]]:
+        return [(one.name, expanded(one.value, variables), one.code) for one in values]
+
+    return JsonnetProgram(
+        files=checkout.repository,
+        entry=where,
+        libs=directory.libs,
+        ext_vars=told(directory.ext_vars),
+        tlas=told(directory.tlas),
+    )
+
+
+def _as_list(text: bytes) -> bytes:
+    """Give a Jsonnet result, an object or an array of objects, as one List."""
+    stripped = text.strip()
+    return b'{"apiVersion":"v1","kind":"List","items":' + stripped + b"}" if stripped.startswith(b"[") else stripped
 
 
 def _is_chosen(path: str, directory: Directory) -> bool:

@@ -7,23 +7,25 @@ journal only adds what a cluster cannot tell (pinned revisions, hooks that ran).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from recovery.app import App, Health, HealthState, Problem
 from recovery.apply import is_established, look, patiently, release, remove, write
-from recovery.argo import is_application, read_application
+from recovery.argo import is_application, merge_source, read_application
 from recovery.events import AppEnded, AppStarted, Event, Observer, Quiet, StepDone, Waiting
 from recovery.journal import HookStep, Journal
 from recovery.marks import DeletePolicy, delete_policies
 from recovery.order import Task, ordered
 from recovery.plan import Done, Progress, Reason, Result, Run, State, Wait, decide, finished_hooks, kind_runs
-from recovery.render import namespace_of, render
+from recovery.render import Kinds, namespace_of, render
+from recovery.sources import Pins, check_out
 from recovery.status import publish
 from secretsops.errors import ApiError, SecretsOpsError, UnknownKind
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import Clock, Cluster, GitRepos
+from secretsops.ports import Clock, Cluster, GitRepos, Renderer
 
 POLL = (0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds between looks while nothing moves; the last one repeats."""
@@ -41,6 +43,7 @@ class World:
 
     cluster: Cluster
     git: GitRepos
+    renderer: Renderer
     clock: Clock
     journal: Journal | None = None
     observer: Observer = field(default_factory=Quiet)
@@ -147,17 +150,18 @@ def _prepare(run: _Running, estate: _Estate) -> None:
     An application that the killed run had finished is looked over again, but none of its hooks runs a second time.
     """
     world, app = estate.world, run.app
+    pins = _JournaledPins(world)
     attempt = world.journal.attempts.get(app.key) if world.journal else None
     if attempt and attempt.ended != "Failed":
         revision, run.started, run.attempt = attempt.revision, attempt.started, attempt.number
     else:
-        revision = pin(app, world)
+        revision = pins(app.source.url, app.source.revision)
         run.attempt = run.attempt + 1 if run.attempt else (attempt.number + 1 if attempt else 1)
         run.started = int(world.clock.now().timestamp())
         if world.journal:
             world.journal.record("attempt", app=app.key, revision=revision, started=run.started, number=run.attempt)
-    tree = world.git.tree(app.source.url, revision, app.source.path)
-    rendered = render(app, tree, scopes=estate.scopes())
+    checkouts = check_out(app, world.git, pins, partial(merge_source, app.name))
+    rendered = render(app, checkouts, kinds=estate.kinds(), renderer=world.renderer)
     run.problems, run.wanted = rendered.problems, rendered.manifests
     run.progress, run.stalled = {}, {}
     run.tasks = ordered(
@@ -180,17 +184,20 @@ def _prepare(run: _Running, estate: _Estate) -> None:
         _end(run, estate, succeeded=False, message=f"{len(rendered.problems)} problem(s) in Git: {listed}")
 
 
-def pin(app: App, world: World) -> str:
-    """Give the commit of the application's revision; the same text of the same repository stays pinned for the run."""
-    source = f"{app.source.url}@{app.source.revision or 'HEAD'}"
-    pins = world.journal.pins if world.journal else world.pins
-    if source not in pins:
-        revision = world.git.resolve(app.source.url, app.source.revision or "HEAD")
-        if world.journal:
-            world.journal.record("pin", source=source, revision=revision)
-        else:
-            pins[source] = revision
-    return pins[source]
+class _JournaledPins(Pins):
+    """Pins of this run; a new one is in the journal before it is used."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.git, world.journal.pins if world.journal else world.pins)
+        self._journal = world.journal
+
+    def __call__(self, url: str, revision: str) -> str:
+        """Give the commit; the same text of the same repository stays pinned for the run."""
+        text = f"{url}@{revision or 'HEAD'}"
+        if text not in self.known and self._journal:
+            commit = self._git.resolve(url, revision or "HEAD")
+            self._journal.record("pin", source=text, revision=commit)
+        return super().__call__(url, revision)
 
 
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
@@ -479,12 +486,16 @@ class _Estate:
         run = self.runs.get(f"{key.namespace}/{key.name}")
         return run is not None and run.outcome is None
 
-    def scopes(self) -> Mapping[tuple[str, str], bool]:
-        """Give (group, kind) → namespaced as the cluster serves them, with the CRDs applied so far."""
-        return {
-            (resource.kind.group, resource.kind.kind): resource.namespaced
-            for resource in self.world.cluster.resources(refresh=True)
-        }
+    def kinds(self) -> Kinds:
+        """Give the kinds that the cluster serves, with the CRDs applied so far."""
+        served = self.world.cluster.resources(refresh=True)
+        custom = [resource.kind for resource in served if "." in resource.kind.group]
+        return Kinds(
+            scopes={(resource.kind.group, resource.kind.kind): resource.namespaced for resource in served},
+            api_versions=sorted(
+                {text for kind in custom for text in (kind.api_version, f"{kind.api_version}/{kind.kind}")}
+            ),
+        )
 
     def add(self, app: App, parent: _Running | None) -> None:
         """Register an application to be synced, once."""

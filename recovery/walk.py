@@ -10,14 +10,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from recovery.app import App, Problem
-from recovery.argo import is_application, read_application
+from recovery.argo import is_application, merge_source, read_application
 from recovery.order import Task, ordered
-from recovery.render import Rendered, custom_scopes, namespace_of, render
+from recovery.render import Kinds, Rendered, kinds_of, namespace_of, render
+from recovery.sources import Pins, check_out
 from secretsops.errors import InvalidManifest, SecretsOpsError, SyncRefused, UsageError
 from secretsops.manifest import Manifest, ObjectKey, load_all
-from secretsops.ports import GitRepos
+from secretsops.ports import GitRepos, Renderer
 
 APP_LIMIT = 5000
 DEPTH_LIMIT = 32
@@ -91,21 +93,30 @@ def check_roots(roots: Sequence[Manifest], where: str) -> list[Manifest]:
     return list(roots)
 
 
-def walk(roots: Sequence[Manifest], git: GitRepos, *, pins: Mapping[str, str] | None = None) -> Estate:
+def walk(
+    roots: Sequence[Manifest], git: GitRepos, renderer: Renderer, *, pins: Mapping[str, str] | None = None
+) -> Estate:
     """Give the whole estate below `roots`; what cannot be read is a problem of its application, never an exception.
 
-    `pins` fixes `url@revision` texts to commits. Kinds defined by CRDs anywhere in the estate are known everywhere.
+    `pins` fixes `url@revision` texts to commits. Kinds defined by CRDs anywhere in the estate are known everywhere:
+    charts are rendered once more against the API versions that will exist (reference argocd §4.4).
     """
-    known = dict(pins or {})
-    first = _walk(roots, git, known, {})
-    scopes = custom_scopes([task.manifest for planned in first for task in planned.tasks])
-    applications = _walk(roots, git, known, scopes) if not all(scopes.values()) else first
-    return Estate(applications=applications, pins=known, roots=roots)
+    pin = Pins(git, dict(pins or {}))
+    doors = _Doors(git=git, renderer=renderer, pin=pin)
+    first = _walk(roots, doors, Kinds())
+    kinds = kinds_of([task.manifest for planned in first for task in planned.tasks])
+    applications = _walk(roots, doors, kinds) if kinds != Kinds() else first
+    return Estate(applications=applications, pins=pin.known, roots=roots)
 
 
-def _walk(
-    roots: Sequence[Manifest], git: GitRepos, pins: dict[str, str], scopes: Mapping[tuple[str, str], bool]
-) -> list[Planned]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Doors:
+    git: GitRepos
+    renderer: Renderer
+    pin: Pins
+
+
+def _walk(roots: Sequence[Manifest], doors: _Doors, kinds: Kinds) -> list[Planned]:
     todo: list[tuple[Manifest, str, int]] = [(root, "", 0) for root in roots]
     seen: set[str] = set()
     result: list[Planned] = []
@@ -124,7 +135,7 @@ def _walk(
             problem = Problem(where=parent, reason="TooMany", message="the applications generate themselves")
             result.append(Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem]))
             continue
-        planned = _plan_one(app, parent, depth, git, pins, scopes)
+        planned = _plan_one(app, parent, depth, doors, kinds)
         result.append(planned)
         todo.extend((t.manifest, app.key, depth + 1) for t in planned.tasks if is_application(t.manifest))
     return result
@@ -138,25 +149,21 @@ def _broken(manifest: Manifest, parent: str, depth: int, problem: Problem) -> Pl
     return Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem])
 
 
-def _plan_one(
-    app: App, parent: str, depth: int, git: GitRepos, pins: dict[str, str], scopes: Mapping[tuple[str, str], bool]
-) -> Planned:
-    text = f"{app.source.url}@{app.source.revision or 'HEAD'}"
+def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds) -> Planned:
+    revision = ""
     try:
-        if text not in pins:
-            pins[text] = git.resolve(app.source.url, app.source.revision or "HEAD")
-        rendered = render(app, git.tree(app.source.url, pins[text], app.source.path), scopes=scopes)
+        revision = doors.pin(app.source.url, app.source.revision)
+        checkouts = check_out(app, doors.git, doors.pin, partial(merge_source, app.name))
+        rendered = render(app, checkouts, kinds=kinds, renderer=doors.renderer)
     except SecretsOpsError as error:
         problem = Problem(where=app.key, reason=error.reason, message=error.message)
-        return Planned(app=app, parent=parent, depth=depth, revision=pins.get(text, ""), problems=[problem])
-    tasks = ordered(
-        app, rendered.manifests, revision=pins[text], started=0, namespace=_namespace_to_make(app, rendered)
-    )
+        return Planned(app=app, parent=parent, depth=depth, revision=revision, problems=[problem])
+    tasks = ordered(app, rendered.manifests, revision=revision, started=0, namespace=_namespace_to_make(app, rendered))
     return Planned(
         app=app,
         parent=parent,
         depth=depth,
-        revision=pins[text],
+        revision=revision,
         tasks=tasks,
         problems=rendered.problems,
         excluded=rendered.excluded,

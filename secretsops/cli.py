@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Cluster,
         ClusterTarget,
         GitRepos,
+        Renderer,
         SecretSource,
         Sink,
         VaultAccess,
@@ -53,6 +54,7 @@ class RealDoors:
 
     def __init__(self) -> None:
         self._git: GitRepos | None = None
+        self._renderer: Renderer | None = None
 
     @property
     def clock(self) -> Clock:
@@ -74,6 +76,14 @@ class RealDoors:
 
             self._git = GitDoor()
         return self._git
+
+    def renderer(self) -> Renderer:
+        """Give the processes that render Helm, Kustomize and Jsonnet."""
+        if self._renderer is None:
+            from secretsops.adapters.rendering import RenderWorkers
+
+            self._renderer = RenderWorkers()
+        return self._renderer
 
     def age(self) -> Age:
         """Give encryption to age recipients."""

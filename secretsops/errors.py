@@ -7,6 +7,7 @@
     │   ├── CannotUnseal        no offered key opens an item
     │   ├── NotOurs             the object belongs to somebody else
     │   ├── SyncRefused         a plan may not be carried out
+    │   ├── RenderFailed        a chart, kustomization or program does not render
     │   └── BrokenEscrow        a bundle, index or receipt does not hold
     └── WorldFailed           something outside this process failed                   exit 3
         ├── MissingExtra        a library of an optional extra is not installed
@@ -85,6 +86,10 @@ class NotOurs(Refused):
 
 class SyncRefused(Refused):
     """A plan may not be carried out as it stands."""
+
+
+class RenderFailed(Refused):
+    """A chart, kustomization or Jsonnet program does not render, or not within its limits."""
 
 
 class BrokenEscrow(Refused):

@@ -334,6 +334,52 @@ class GitRepos(Protocol):
         """Read the files of a commit below `path`."""
 
 
+# --- Rendering -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelmTemplate:
+    """What `helm template` is asked for. Later values win: `values` in order, `sets`, `set_strings`, `set_files`."""
+
+    files: Mapping[str, bytes] = field(repr=False)
+    """The chart's folder: path below it to content."""
+    release: str
+    namespace: str
+    values: Sequence[bytes] = field(default=(), repr=False)
+    sets: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    set_strings: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    set_files: Sequence[tuple[str, bytes]] = field(default=(), repr=False)
+    kube_version: str = ""
+    api_versions: Sequence[str] = ()
+    """Group/version and group/version/Kind that `.Capabilities.APIVersions` has beside Kubernetes' own."""
+    crds: bool = True
+    check_schema: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonnetProgram:
+    """One Jsonnet file with what it may import and what it is told: (name, value, is the value code)."""
+
+    files: Mapping[str, bytes] = field(repr=False)
+    entry: str
+    libs: Sequence[str] = ()
+    ext_vars: Sequence[tuple[str, str, bool]] = field(default=(), repr=False)
+    tlas: Sequence[tuple[str, str, bool]] = field(default=(), repr=False)
+
+
+class Renderer(Protocol):
+    """Turns charts, kustomizations and programs into text, offline. Raises `RenderFailed`, `MissingExtra`."""
+
+    def helm(self, template: HelmTemplate) -> Sequence[tuple[str, str]]:
+        """Give (template path, rendered text): CRDs first, then templates by path, without notes and partials."""
+
+    def kustomize(self, files: Mapping[str, bytes], folder: str) -> str:
+        """Give the YAML documents that the kustomization in `folder` builds; `files` is all it may refer to."""
+
+    def jsonnet(self, program: JsonnetProgram) -> str:
+        """Give the JSON text that a Jsonnet file evaluates to."""
+
+
 # --- Escrow sinks --------------------------------------------------------------------------------------
 
 
@@ -379,6 +425,9 @@ class Doors(Protocol):
 
     def git(self) -> GitRepos:
         """Give the Git door."""
+
+    def renderer(self) -> Renderer:
+        """Give rendering of Helm, Kustomize and Jsonnet in confined processes."""
 
     def sink(self, url: str) -> Sink:
         """Open an escrow sink by URL or folder; raises `UsageError` for an unknown scheme."""

@@ -18,6 +18,7 @@ from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.git_server import GitServer
 from drills.sandbox.openbao import OpenBao
 from drills.sandbox.world import Sandbox
+from secretsops.adapters.rendering import RenderWorkers
 from secretsops.errors import MissingExtra, SecretsOpsError, WorldFailed
 
 CONTROL_PLANES = frozenset({"control_plane", "control_plane_with_nodes", "control_plane_binaries"})
@@ -103,3 +104,11 @@ def moto(sandbox: Sandbox) -> Aws:
 def git_server(sandbox: Sandbox) -> GitServer:
     """Give the session's Git server; each test creates a repository of its own."""
     return sandbox.git()
+
+
+@pytest.fixture(scope="session")
+def renderer() -> Iterator[RenderWorkers]:
+    """Give the session's rendering of Helm, Kustomize and Jsonnet."""
+    workers = RenderWorkers()
+    yield workers
+    workers.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from tests.conformance.frame import root
 SYNC = "argocd/sync"
 FULL = "0123456789abcdef0123456789abcdef01234567"
 """Stands for the first commit of every repository of a case."""
-FOREIGN = ("helm", "kustomize", "plugin", "chart")
-"""Sources that are rendered by something else than files in a folder."""
+FOREIGN = ("plugin", "chart")
+"""Sources that need a program of the peer, or a chart repository."""
 
 
 @cache
@@ -61,14 +61,14 @@ def settles(name: str) -> bool:
     return bool(states) and set(states) == {"Succeeded"} and not any(r.get("code") for r in requests)
 
 
-def is_directory(name: str) -> bool:
-    """Say whether every Application of the first step takes plain files of one folder, and is synced in that step."""
-    apps = applications(name)
-    sources = [app.spec.get("source") for app in apps]
-    return bool(apps) and all(
-        source and not set(FOREIGN) & set(source) and "jsonnet" not in (source.get("directory") or {})
-        for source in sources
-    )
+def is_readable(name: str) -> bool:
+    """Say whether every Application of the first step takes its manifests from Git alone."""
+    sources = [source for app in applications(name) for source in _sources(app.spec)]
+    return bool(sources) and all(not set(FOREIGN) & set(source) for source in sources)
+
+
+def _sources(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return spec.get("sources") or ([spec["source"]] if spec.get("source") else [])
 
 
 def _creates(request: dict[str, Any]) -> bool:

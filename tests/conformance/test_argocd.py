@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from recovery.order import KINDS, Task
-from recovery.render import render
 from recovery.walk import walk
+from secretsops.adapters.rendering import RenderWorkers
 from secretsops.errors import SecretsOpsError
 from tests.conformance import argocd_sync
 from tests.conformance.argocd_engine import health
@@ -65,12 +65,12 @@ def test_built_in_health_is_as_upstream_tests_it() -> None:
 def _in_scope() -> list[str]:
     base = root() / argocd_sync.SYNC
     names = sorted(entry.name for entry in base.iterdir() if entry.is_dir()) if base.is_dir() else []
-    return [name for name in names if argocd_sync.is_directory(name)]
+    return [name for name in names if argocd_sync.is_readable(name)]
 
 
 @cache
-def _planned(name: str) -> dict[str, list[Task]]:
-    estate = walk(argocd_sync.applications(name), CaseRepos(name))
+def _planned(name: str, renderer: RenderWorkers) -> dict[str, list[Task]]:
+    estate = walk(argocd_sync.applications(name), CaseRepos(name), renderer)
     return {planned.app.name: list(planned.tasks) for planned in estate.applications}
 
 
@@ -85,14 +85,14 @@ def _rank(task: Task) -> tuple[int, int, int]:
 
 
 @pytest.mark.parametrize("case_id", parameters(argocd_sync.SYNC, _in_scope()))
-def test_the_plan_is_what_was_created_in_that_order(case_id: str) -> None:
+def test_the_plan_is_what_was_created_in_that_order(case_id: str, renderer: RenderWorkers) -> None:
     """Of a directory source the plan holds the objects that the peer created, and puts them in the recorded order."""
     name = case_id.rpartition("/")[2]
-    planned, made = _planned(name), argocd_sync.created(name)
+    planned, made = _planned(name, renderer), argocd_sync.created(name)
     if not any(made.values()) and all(
         "automated" in app.spec.get("syncPolicy", {}) for app in argocd_sync.applications(name)
     ):
-        assert walk(argocd_sync.applications(name), CaseRepos(name)).problems, (
+        assert walk(argocd_sync.applications(name), CaseRepos(name), renderer).problems, (
             "the peer created nothing, the plan knows no reason"
         )
     for owner, groups in made.items():
@@ -114,10 +114,10 @@ LIVE = [
 
 
 @pytest.mark.parametrize("case_id", parameters("argocd/sync-live", LIVE))
-def test_an_object_is_stamped_as_recorded(case_id: str) -> None:
+def test_an_object_is_stamped_as_recorded(case_id: str, renderer: RenderWorkers) -> None:
     """Namespace and tracking annotation of every rendered object are those that the peer wrote."""
     name = case_id.rpartition("/")[2]
-    planned = {_label(task): task.manifest for tasks in _planned(name).values() for task in tasks}
+    planned = {_label(task): task.manifest for tasks in _planned(name, renderer).values() for task in tasks}
     seen = 0
     for live in argocd_sync.expected(name)["live"]:
         body = live["manifest"]
@@ -133,11 +133,9 @@ def test_an_object_is_stamped_as_recorded(case_id: str) -> None:
     assert seen or not any(live.get("lastApplied") for live in argocd_sync.expected(name)["live"])
 
 
-def test_rendering_never_alters_what_it_read() -> None:
+def test_rendering_never_alters_what_it_read(renderer: RenderWorkers) -> None:
     """Rendering twice gives the same manifests."""
-    from recovery.argo import read_application
-
-    name = "dir-recurse-filter"
-    app = read_application(argocd_sync.applications(name)[0])
-    tree = CaseRepos(name).tree(app.source.url, argocd_sync.FULL, app.source.path)
-    assert render(app, tree, scopes={}).manifests == render(app, tree, scopes={}).manifests
+    estates = [
+        walk(argocd_sync.applications("dir-recurse-filter"), CaseRepos("dir-recurse-filter"), renderer) for _ in "ab"
+    ]
+    assert estates[0].applications == estates[1].applications

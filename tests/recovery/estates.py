@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recovery.argo import APPLICATION, read_application
 from recovery.sync import Outcome, World, sync
+from secretsops.errors import RenderFailed
 from secretsops.manifest import GroupVersionKind, Manifest, load_all
+from secretsops.ports import HelmTemplate, JsonnetProgram
 from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.git import FakeGit
@@ -73,11 +75,28 @@ class WorkingCluster(FakeCluster):
                     body["status"] = {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1}
 
 
+class NoRenderer:
+    """A renderer for estates of plain folders: asking it is a mistake."""
+
+    def helm(self, template: HelmTemplate) -> Sequence[tuple[str, str]]:
+        """Refuse."""
+        raise RenderFailed(f"no charts here: {template.release}")
+
+    def kustomize(self, files: Mapping[str, bytes], folder: str) -> str:
+        """Refuse."""
+        raise RenderFailed(f"no kustomizations here: {folder}")
+
+    def jsonnet(self, program: JsonnetProgram) -> str:
+        """Refuse."""
+        raise RenderFailed(f"no Jsonnet here: {program.entry}")
+
+
 class Estate:
     """One world of fakes."""
 
     def __init__(self, files: Mapping[str, str] = FILES, **settings: Any) -> None:
         self.git, self.cluster, self.clock = FakeGit(), WorkingCluster(namespaces=["argocd"]), FakeClock()
+        self.renderer = NoRenderer()
         self.cluster.serve(APPLICATION, "applications", status=False)
         self.commit = self.git.commit(URL, files)
         self.settings = settings
@@ -85,7 +104,7 @@ class Estate:
     def sync(self, root: str = "root.yaml", **settings: Any) -> list[Outcome]:
         """Sync the root Application; gives the outcomes."""
         text = self.git.tree(URL, "main").files[root]
-        doors = {"cluster": self.cluster, "git": self.git, "clock": self.clock}
+        doors = {"cluster": self.cluster, "git": self.git, "renderer": self.renderer, "clock": self.clock}
         world = World(**{**doors, "parallel": 1, **self.settings, **settings})
         return sync([read_application(load_all(text)[0])], world)
 

@@ -44,7 +44,7 @@ def request(journal: Path | None = None, **changes: object) -> RebuildRequest:
 
 
 def run(estate: Estate, wanted: RebuildRequest) -> Report:
-    return rebuild(wanted, cluster=estate.cluster, git=estate.git, clock=estate.clock)
+    return rebuild(wanted, cluster=estate.cluster, git=estate.git, renderer=estate.renderer, clock=estate.clock)
 
 
 def test_the_stages_come_in_order_and_keys_before_any_controller() -> None:

@@ -11,16 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.app import App, Directory, Source
-from recovery.render import Rendered, matches, render
+from recovery.render import Kinds, Rendered, matches, render
+from recovery.sources import Checkout
 from secretsops.ports import Tree
-from tests.recovery.estates import config_map
+from tests.recovery.estates import NoRenderer, config_map
 
 
 def rendered(files: dict[str, str], links: dict[str, str] | None = None, **directory: object) -> Rendered:
     source = Source(url="u", path="p", directory=Directory(**directory))  # type: ignore[arg-type]
     app = App(name="app", namespace="argocd", source=source, destination="home")
     contents = {path: text.encode() for path, text in files.items()}
-    return render(app, Tree(url="u", revision="r", files=contents, links=links or {}), scopes={})
+    tree = Tree(url="u", revision="r", files=contents, links=links or {})
+    checkout = Checkout(source=source, tool="directory", tree=tree)
+    return render(app, [checkout], kinds=Kinds(), renderer=NoRenderer())
 
 
 FILES = {"a.yaml": config_map("a"), "b.json": config_map("b"), "sub/c.yml": config_map("c"), "note.txt": "hello"}
