@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from controllers.external_index import ExternalIndex
-from controllers.stores import DEFAULT_CLASS, SharedSource, Stores
+from controllers.observed import Observed
+from controllers.stores import DEFAULT_CLASS, Stores
 from secretsops.clock import SystemClock
 from secretsops.errors import (
     AlreadyExists,
@@ -28,8 +30,12 @@ from secretsops.errors import (
     Refused,
     SecretsOpsError,
     StoreRefused,
+    StoreUnavailable,
 )
-from secretsops.external.due import is_due, next_pass, oldest_acceptable, refreshed_at, synced_version
+from secretsops.external.demand import Demand
+from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at, synced_version
+from secretsops.external.entries import Pull, StoreRef
+from secretsops.external.gather import EntryFailed, Gathered, gather
 from secretsops.external.model import (
     CLUSTER_SECRET_STORE,
     CREATED_BY,
@@ -39,14 +45,13 @@ from secretsops.external.model import (
     SECRET,
     SECRET_STORE,
     ExternalSecret,
-    Pull,
-    StoreRef,
     read,
     store_refs,
     target_name,
 )
+from secretsops.external.reading import Generate, StoreReader, no_generators
 from secretsops.external.render import compose, created_by, field_manager, is_intact
-from secretsops.external.select import checked_keys, convert_keys, decoded, extract, refuse_null_bytes, select
+from secretsops.external.rewrite import no_templates
 from secretsops.external.status import DELETED, MISSING, SYNCED, SYNCED_ERROR, stamp, with_ready
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
@@ -71,23 +76,29 @@ class Done:
     again: float = 0.0
 
 
-class _CannotFetch(Exception):
-    """The provider's values could not be had; `cause` says why, `where` names the entry."""
-
-    def __init__(self, where: str, cause: SecretsOpsError) -> None:
-        super().__init__(where)
-        self.where = where
-        self.cause = cause
-
-
 class ExternalSecrets:
     """Reconciles one ExternalSecret at a time; remembers nothing between passes."""
 
-    def __init__(self, cluster: Cluster, stores: Stores, emit: Emit, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        stores: Stores,
+        emit: Emit,
+        *,
+        clock: Clock | None = None,
+        observed: Observed | None = None,
+        demand: Demand | None = None,
+        generate: Generate = no_generators,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
         self._cluster = cluster
         self._stores = stores
         self._emit = emit
         self._clock = clock or SystemClock()
+        self._observed = observed or Observed(cluster)
+        self._demand = demand or Demand()
+        self._generate = generate
+        self._spread = spread
 
     def reconcile(self, key: ObjectKey, *, since: dt.datetime | None = None) -> Done:
         """Bring one Secret in line with its ExternalSecret. `since` is when a watch told of it, None for another cause.
@@ -98,14 +109,15 @@ class ExternalSecrets:
         # 1. Observe the ExternalSecret; take leave of one that is being deleted; sign for its clean-up.
         started = self._clock.now()
         try:
-            manifest = self._cluster.get(EXTERNAL_SECRET, key.name, key.namespace)
+            manifest = self._observed.get(EXTERNAL_SECRET, key.name, key.namespace)
+            if manifest.metadata.get("deletionTimestamp"):
+                return self._finish(manifest)
+            manifest = self._signed(manifest)
         except NotFound:
+            self._observed.gone(key)
             return Done("gone")
-        if manifest.metadata.get("deletionTimestamp"):
-            return self._finish(manifest)
-        manifest = self._signed(manifest)
         # 2. Look at its stores; those of another controller class are none of our business.
-        stores = {ref: self._stores.find(ref, manifest.namespace) for ref in store_refs(manifest)}
+        stores = {ref: self._stores.open.find(ref, manifest.namespace) for ref in store_refs(manifest)}
         if any(store is not None and self._stores.is_foreign(store) for store in stores.values()):
             return Done("skipped")
         # 3. Read it: what is not valid stays so until somebody changes it.
@@ -115,24 +127,23 @@ class ExternalSecrets:
             self._fail(manifest, "could not get secret data from provider", error.message)
             return Done("refused")
         # 4. Observe the Secret; ask the provider only when something is due or the Secret is not as it was left.
-        live = self._secret(wanted.target.name, key.namespace)
+        live = self._live(manifest, wanted)
         due = is_due(wanted, manifest.status, started)
         if not due and is_intact(wanted, live):
-            return Done("fresh", next_pass(wanted, refreshed_at(manifest.status), started))
-        # 5. Fetch and select all values, or none.
-        acceptable = oldest_acceptable(wanted, manifest.status, since, started) if due else started
+            return self._later(wanted, Done("fresh", next_pass(wanted, refreshed_at(manifest.status), started)))
+        # 5. Gather all values, or none.
+        acceptable = oldest_acceptable(wanted, manifest.status, since, started)
+        acceptable = acceptable if due else mendable(wanted, manifest.status, started)
         try:
-            values = self._values(manifest, wanted, stores, acceptable)
-        except _CannotFetch as failure:
-            text = f"error processing {failure.where}, err: {failure.cause.message}"
-            self._fail(manifest, "could not get secret data from provider", text)
-            if isinstance(failure.cause, InvalidManifest):
-                return Done("refused", next_pass(wanted, started, started))
-            raise failure.cause from None
+            gathered = self._gather(wanted, stores, acceptable, retry=since is None and due)
+        except EntryFailed as failure:
+            return self._not_had(manifest, wanted, failure, started)
+        for pull in gathered.absent:
+            self._emit(manifest, "Normal", "MissingProviderSecret", _missing_text(pull))
         # 6. Decide and act, 7. report.
-        if not values and wanted.target.deletion != "Merge":
-            return self._without_values(manifest, wanted, live, started)
-        return self._write(manifest, wanted, values, live, started)
+        if not gathered.values and wanted.target.deletion != "Merge":
+            return self._later(wanted, self._without_values(manifest, wanted, live, started))
+        return self._later(wanted, self._write(manifest, wanted, gathered.values, live, started))
 
     # --- Beginning and end -----------------------------------------------------------------------------
 
@@ -144,8 +155,10 @@ class ExternalSecrets:
 
     def _with_finalizers(self, manifest: Manifest, finalizers: list[str]) -> Manifest:
         patch = {"metadata": {"resourceVersion": manifest.resource_version, "finalizers": finalizers}}
-        return self._cluster.patch(
-            EXTERNAL_SECRET, manifest.name, patch, namespace=manifest.namespace, patch_type=PatchType.MERGE
+        return self._observed.wrote(
+            self._cluster.patch(
+                EXTERNAL_SECRET, manifest.name, patch, namespace=manifest.namespace, patch_type=PatchType.MERGE
+            )
         )
 
     def _finish(self, manifest: Manifest) -> Done:
@@ -175,42 +188,61 @@ class ExternalSecrets:
         with contextlib.suppress(NotFound):
             self._cluster.delete(SECRET, live.name, namespace=live.namespace, uid=live.uid)
 
+    def _live(self, manifest: Manifest, wanted: ExternalSecret) -> Manifest | None:
+        """Give the target; one that was never written and that no watch knows is not asked for."""
+        bound = manifest.status.get("binding")
+        known = isinstance(bound, dict) and bound.get("name")
+        if not known and not self._observed.may_exist(wanted.namespace, wanted.target.name):
+            return None
+        return self._secret(wanted.target.name, wanted.namespace)
+
     # --- Values ----------------------------------------------------------------------------------------
 
-    def _values(
+    def _gather(
         self,
-        manifest: Manifest,
         wanted: ExternalSecret,
         stores: Mapping[StoreRef, Manifest | None],
         not_before: dt.datetime,
-    ) -> dict[str, Plaintext]:
-        """Give the data of the Secret: `dataFrom` in order, then `data` in order, the later one wins."""
-        sources: dict[StoreRef, SharedSource] = {}
-        values: dict[str, Plaintext] = {}
-        for pull in wanted.pulls:
-            where = f"{pull.where} (key: {pull.key})" if pull.secret_key else f"{pull.where}.extract"
-            try:
-                if pull.store not in sources:
-                    sources[pull.store] = self._stores.source(pull.store, stores[pull.store], wanted.namespace)
-                values |= _pulled(pull, sources[pull.store], not_before)
-            except StoreRefused as error:
-                if error.reason != "NotFound":
-                    raise _CannotFetch(where, error) from None
-                if wanted.target.deletion == "Retain":
-                    raise _CannotFetch(where, _absent(error)) from None
-                # Compat: the peer numbers `data` entries as spec.dataFrom too.
-                shown = f"spec.dataFrom[{pull.index}]" + (f" (key={pull.key})" if pull.secret_key else "")
-                text = f"secret does not exist at provider using {shown}"
-                self._emit(manifest, "Normal", "MissingProviderSecret", text)
-            except SecretsOpsError as error:
-                raise _CannotFetch(where, error) from None
-        return values
+        *,
+        retry: bool,
+    ) -> Gathered:
+        reader = StoreReader(
+            self._stores.open,
+            stores,
+            wanted.namespace,
+            not_before,
+            generate=self._generate,
+            demand=self._demand,
+            retry=retry,
+        )
+        self._demand.drop((wanted.namespace, wanted.name))
+        return gather(wanted.pulls, reader, no_templates, skip_absent=wanted.target.deletion != "Retain")
+
+    def _not_had(self, manifest: Manifest, wanted: ExternalSecret, failure: EntryFailed, started: dt.datetime) -> Done:
+        """Say that values could not be had; raises the cause where trying again can help."""
+        cause = failure.cause
+        if isinstance(cause, StoreUnavailable) and cause.reason == "Paced":
+            return Done("paced", max(0.05, cause.retry_after))
+        text = f"error processing {failure.place}, err: {_told_of(failure)}"
+        self._fail(manifest, "could not get secret data from provider", text)
+        if isinstance(cause, InvalidManifest):
+            return Done("refused", next_pass(wanted, started, started))
+        raise cause from None
+
+    def _later(self, wanted: ExternalSecret, done: Done) -> Done:
+        """Say in advance which documents will be wanted, and when, so that they can be read together."""
+        if done.again:
+            since = self._clock.now() + dt.timedelta(seconds=done.again)
+            for ref in wanted.stores:
+                asks = [pull.ask for pull in wanted.pulls if pull.store == ref and pull.ask is not None]
+                self._demand.note((wanted.namespace, wanted.name), (ref, wanted.namespace), asks, since)
+        return done
 
     def _without_values(
         self, manifest: Manifest, wanted: ExternalSecret, live: Manifest | None, started: dt.datetime
     ) -> Done:
         """Follow deletionPolicy where the provider has nothing: Retain leaves the Secret, Delete takes it away."""
-        again = next_pass(wanted, started, self._clock.now())
+        again = next_pass(wanted, started, self._clock.now(), spread=self._spread())
         if wanted.target.deletion == "Retain":
             self._succeed(manifest, wanted, started, message="secret retained due to DeletionPolicy=Retain")
             return Done("unchanged", again)
@@ -238,7 +270,7 @@ class ExternalSecrets:
         live: Manifest | None,
         started: dt.datetime,
     ) -> Done:
-        again = next_pass(wanted, started, self._clock.now())
+        again = next_pass(wanted, started, self._clock.now(), spread=self._spread())
         binding = "" if wanted.target.creation == "None" else wanted.target.name
         if wanted.target.creation == "None":
             self._succeed(manifest, wanted, started)
@@ -250,8 +282,11 @@ class ExternalSecrets:
         try:
             self._drop_renamed(manifest, wanted)
             action = self._act(wanted, values, live)
-        except (AlreadyExists, Conflict):
-            # Somebody was faster: look again, there is nothing to tell yet.
+        except AlreadyExists:
+            # Somebody was faster, or it has no label of ours: look again, there is nothing to tell yet.
+            self._observed.secret(wanted.namespace, wanted.target.name, exists=True)
+            raise
+        except Conflict:
             raise
         except SecretsOpsError as error:
             self._fail(manifest, *_told(error), binding=binding)
@@ -321,42 +356,22 @@ class ExternalSecrets:
         # The whole status is put, because a merge patch cannot write the null of a refreshTime that never was.
         status = {**status, "binding": bound, "refreshTime": status.get("refreshTime")}
         if status != {**manifest.status, "refreshTime": manifest.status.get("refreshTime")}:
-            self._cluster.replace(Manifest({**manifest.body, "status": status}), subresource="status")
+            written = self._cluster.replace(Manifest({**manifest.body, "status": status}), subresource="status")
+            self._observed.wrote(written)
 
 
-def _pulled(pull: Pull, source: SharedSource, not_before: dt.datetime) -> dict[str, Plaintext]:
-    """Give what one entry adds to the Secret.
-
-    Raises:
-        StoreRefused: `NotFound` where the document is absent, `PropertyMissing` where only the property is.
-        InvalidManifest: path, keys or decoding do not work out.
-    """
-    document = source.read(pull.key, pull.version, not_before).document
-    value = select(document, pull.property, source.dialect)
-    if value is None:
-        raise _property_missing(pull, source.dialect)
-    if pull.secret_key:
-        values = {pull.secret_key: value}
-    else:
-        values = checked_keys(convert_keys(extract(value, source.dialect), pull.conversion))
-    values = {key: decoded(item, pull.decoding, key) for key, item in values.items()}
-    refuse_null_bytes(values, pull.null_bytes)
-    return values
+def _missing_text(pull: Pull) -> str:
+    # Compat: the peer numbers `data` entries as spec.dataFrom too.
+    shown = f"spec.dataFrom[{pull.index}]" + (f" (key={pull.key})" if pull.secret_key else "")
+    return f"secret does not exist at provider using {shown}"
 
 
-def _property_missing(pull: Pull, dialect: str) -> StoreRefused:
-    """Compat: a missing property is an error under every deletionPolicy; only the fake provider calls it absent."""
-    if dialect == "plain":
-        return StoreRefused(f"{pull.key!r} has no property {pull.property!r}", reason="NotFound")
-    text = f'cannot find secret data for key: "{pull.property}"'
-    if dialect == "aws":
-        text = f"key {pull.property} does not exist in secret {pull.key}"
-    return StoreRefused(text, reason="PropertyMissing", hint="check remoteRef.property")
-
-
-def _absent(error: StoreRefused) -> StoreRefused:
-    """Compat: the peer's words for whatever a provider does not have."""
-    return StoreRefused("Secret does not exist", reason=error.reason, hint=error.hint)
+def _told_of(failure: EntryFailed) -> str:
+    """Say why an entry could not be had. Compat: the peer's words for whatever a provider does not have."""
+    text = failure.cause.message
+    if isinstance(failure.cause, StoreRefused) and failure.cause.reason == "NotFound":
+        text = "Secret does not exist"
+    return f"error getting all secrets: {text}" if failure.pull.find and text == "Secret does not exist" else text
 
 
 def _told(error: SecretsOpsError) -> tuple[str, str]:
@@ -380,10 +395,13 @@ def build(runtime: Runtime) -> Sequence[Part]:
     from controllers.loop import Part, Result, Watched
     from controllers.reflector import Selection
 
-    emit, index = runtime.events("external-secrets"), ExternalIndex()
+    cluster, clock, emit = runtime.cluster, runtime.clock, runtime.events("external-secrets")
+    index, observed, demand = ExternalIndex(), Observed(cluster), Demand()
+    observed.watches_secrets()
     our_class = str(runtime.options.get("controller_class") or DEFAULT_CLASS)
-    stores = Stores(runtime.cluster, runtime.doors.secret_source, emit, clock=runtime.clock, our_class=our_class)
-    spine = ExternalSecrets(runtime.cluster, stores, emit, clock=runtime.clock)
+    door = runtime.doors.secret_source
+    stores = Stores(cluster, door, emit, clock=clock, our_class=our_class, observed=observed)
+    spine = ExternalSecrets(cluster, stores, emit, clock=clock, observed=observed, demand=demand)
 
     def reconcile(key: ObjectKey) -> Result:
         if key.kind != EXTERNAL_SECRET.kind:
@@ -393,25 +411,48 @@ def build(runtime: Runtime) -> Sequence[Part]:
 
     def external(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
         if kind is EventType.DELETED:
+            observed.gone(manifest.key)
+            demand.drop((manifest.namespace, manifest.name))
             index.external_gone(manifest.key)
             return ()
-        return index.external(manifest, runtime.clock.now())
+        observed.note(manifest)
+        woken = index.external(manifest, clock.now())
+        if woken:
+            expect(demand, manifest, clock.now())
+        return woken
 
     def store(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
         if kind is EventType.DELETED:
+            observed.gone(manifest.key)
             index.store_gone(manifest.key)
             return ()
+        observed.note(manifest)
         itself, woken = index.store(manifest)
         return [*itself, *woken]
+
+    def secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        observed.secret(manifest.namespace, manifest.name, exists=kind is not EventType.DELETED)
+        return index.secret(manifest)
 
     made = Selection(kind=SECRET, label_selector=f"{MANAGED}=true")
     watched = [
         Watched(selection=Selection(kind=EXTERNAL_SECRET), keys=external),
         Watched(selection=Selection(kind=SECRET_STORE), keys=store),
         Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=store),
-        Watched(selection=made, keys=lambda _kind, manifest: index.secret(manifest), keep=without_values),
+        Watched(selection=made, keys=secret, keep=without_values),
     ]
     return [Part(name="external-secrets", watched=watched, reconcile=reconcile, workers=4)]
+
+
+def expect(demand: Demand, manifest: Manifest, now: dt.datetime) -> None:
+    """Say which documents a new or changed ExternalSecret will want; one that is not valid wants none."""
+    with contextlib.suppress(InvalidManifest):
+        wanted = read(manifest)
+        if not is_due(wanted, manifest.status, now):
+            return
+        for ref in wanted.stores:
+            asks = [pull.ask for pull in wanted.pulls if pull.store == ref and pull.ask is not None]
+            demand.note((wanted.namespace, wanted.name), (ref, wanted.namespace), asks, now)
 
 
 def without_values(secret: Manifest) -> Manifest:

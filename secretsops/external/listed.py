@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secretsops.errors import StoreRefused
-from secretsops.ports import Fetched, SecretSource
+from secretsops.external.patterns import found
+from secretsops.ports import Fetched, Query, SecretSource
 from secretsops.secret import Plaintext
 
 
@@ -26,3 +27,11 @@ class ListedSource(SecretSource):
 
     def probe(self) -> None:
         """Do nothing: there is no credential."""
+
+    def find(self, query: Query) -> Mapping[str, Fetched]:
+        """Give what is listed under names that fit and begin with the path.
+
+        Compat: as with the peer's fake provider there are no tags: a search by nothing else finds everything.
+        """
+        names = [key for key in self._values if key.startswith(query.path) and found(query.name, key)]
+        return {key: Fetched(document=self._values[key]) for key in sorted(names)}

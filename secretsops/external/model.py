@@ -4,7 +4,7 @@
 webhook checks and refuses by name every part of the kind that is not built, so that nothing is silently left out of
 a Secret.
 
-What never lives here: stores (`secretsops.external.store`), fetched values, decisions.
+What never lives here: how one entry is read (`secretsops.external.entries`), stores, fetched values, decisions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 
 from secretsops.durations import parse_duration
 from secretsops.errors import InvalidManifest
+from secretsops.external.entries import Pull, StoreRef, data, data_from, store_ref
+from secretsops.external.windows import Windows, read_windows
 from secretsops.manifest import GroupVersionKind, Manifest
 
 GROUP = "external-secrets.io"
@@ -35,30 +37,8 @@ REFRESH_POLICIES = ("Periodic", "OnChange", "CreatedOnce")
 DEFAULT_INTERVAL = "1h0m0s"
 PULL_LIMIT = 1000
 """Entries; the provider calls of one object stay bounded."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class StoreRef:
-    """Names a store: a `SecretStore` of the same namespace or a `ClusterSecretStore`."""
-
-    kind: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pull:
-    """One `data` entry (it has a `secret_key`) or one `dataFrom.extract` (it has none)."""
-
-    where: str
-    index: int
-    store: StoreRef
-    key: str
-    secret_key: str = ""
-    property: str = ""
-    version: str = ""
-    conversion: str = ""
-    decoding: str = ""
-    null_bytes: str = ""
+PRIVILEGED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token")
+"""Types of Secret that make or are credentials of the cluster itself (the peer's CVE-2026-42876)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +49,10 @@ class Target:
     creation: str = "Owner"
     deletion: str = "Retain"
     immutable: bool = False
+    template: Mapping[str, Any] | None = None
+    """`spec.target.template` as it is written; None where there is none, which is not the same as an empty one."""
+    manifest: GroupVersionKind | None = None
+    """The kind to write instead of a Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +68,13 @@ class ExternalSecret:
     target: Target
     refresh: str
     interval: float
+    windows: Windows | None = None
     pulls: Sequence[Pull]
 
     @property
     def stores(self) -> list[StoreRef]:
         """Give the stores it pulls from, each once, in order."""
-        return list(dict.fromkeys(pull.store for pull in self.pulls))
+        return list(dict.fromkeys(pull.store for pull in self.pulls if pull.store is not None))
 
 
 def object_hash(text: str) -> str:
@@ -108,7 +93,7 @@ def store_refs(manifest: Manifest) -> list[StoreRef]:
     """Give every store an ExternalSecret names, each once, also where the rest of it is not valid."""
     entries = [*_list(manifest.spec, "data"), *_list(manifest.spec, "dataFrom")]
     holders = [manifest.spec.get("secretStoreRef"), *(_map(entry, "sourceRef").get("storeRef") for entry in entries)]
-    found = [_store_ref(holder) for holder in holders if isinstance(holder, dict) and holder.get("name")]
+    found = [store_ref(holder) for holder in holders if isinstance(holder, dict) and holder.get("name")]
     return list(dict.fromkeys(found))
 
 
@@ -121,14 +106,13 @@ def read(manifest: Manifest) -> ExternalSecret:
     spec = manifest.spec
     target = _target(spec, manifest.name)
     default = _map(spec, "secretStoreRef")
-    pulls = [_extract(entry, index, default) for index, entry in enumerate(_list(spec, "dataFrom"))]
-    pulls += [_data(entry, index, default) for index, entry in enumerate(_list(spec, "data"))]
+    pulls = [data_from(entry, index, default) for index, entry in enumerate(_list(spec, "dataFrom"))]
+    pulls += [data(entry, index, default) for index, entry in enumerate(_list(spec, "data"))]
     if not pulls:
         raise _invalid("either data or dataFrom should be specified", "name at least one value to fetch")
     if len(pulls) > PULL_LIMIT:
         raise _invalid(f"more than {PULL_LIMIT} entries", "split it into several ExternalSecrets")
-    if spec.get("syncWindows"):
-        raise _unsupported("spec.syncWindows")
+    _refuse_contradictions(target, pulls)
     return ExternalSecret(
         namespace=manifest.namespace,
         name=manifest.name,
@@ -139,75 +123,65 @@ def read(manifest: Manifest) -> ExternalSecret:
         target=target,
         refresh=_one_of(spec, "refreshPolicy", REFRESH_POLICIES, "spec.refreshPolicy"),
         interval=parse_duration(str(spec.get("refreshInterval") or DEFAULT_INTERVAL)),
+        windows=read_windows(_map(spec, "syncWindows")),
         pulls=pulls,
     )
 
 
+def _refuse_contradictions(target: Target, pulls: Sequence[Pull]) -> None:
+    """Repeat the checks of the peer's webhook (`apis/externalsecrets/v1/externalsecret_validator.go`)."""
+    if target.deletion == "Delete" and target.creation in {"Merge", "CreateOrMerge", "None"}:
+        raise _invalid(
+            f"deletionPolicy=Delete must not be used with creationPolicy={target.creation}",
+            "a Secret that others share must not be deleted: use deletionPolicy Retain or Merge",
+        )
+    if target.deletion == "Merge" and target.creation == "None":
+        raise _invalid("deletionPolicy=Merge must not be used with creationPolicy=None", "nothing is written there")
+    keys = [pull.secret_key for pull in pulls if pull.secret_key]
+    doubled = sorted({key for key in keys if keys.count(key) > 1}) if target.deletion == "Retain" else []
+    if doubled:
+        raise _invalid(f"duplicate secretKey found: {doubled[0][:253]}", "name every key once")
+    template = target.template or {}
+    metadata = template.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    if template.get("type") == PRIVILEGED[1] or (
+        template.get("type") == PRIVILEGED[0] and _may_bind(annotations, _list(template, "templateFrom"))
+    ):
+        raise _invalid(
+            f"a Secret of type {template['type']} must not be made from a template",
+            "it would hand out a credential of the cluster itself",
+        )
+
+
+def _may_bind(annotations: Any, sources: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a token Secret could name its service account, outright or by templates of annotations."""
+    named = isinstance(annotations, dict) and "kubernetes.io/service-account.name" in annotations
+    return named or any(str(source.get("target") or "").lower() == "annotations" for source in sources)
+
+
 def _target(spec: Mapping[str, Any], name: str) -> Target:
     body = _map(spec, "target")
+    template, kind = body.get("template"), body.get("manifest")
     for part in ("template", "manifest"):
         if body.get(part):
             raise _unsupported(f"spec.target.{part}")
+    if isinstance(template, dict) and template.get("engineVersion") not in {None, "", "v2"}:
+        raise _unsupported(f"template engine {str(template['engineVersion'])[:20]}")
     return Target(
         name=str(body.get("name") or name),
         creation=_one_of(body, "creationPolicy", CREATION_POLICIES, "spec.target.creationPolicy"),
         deletion=_one_of(body, "deletionPolicy", DELETION_POLICIES, "spec.target.deletionPolicy"),
         immutable=body.get("immutable") is True,
+        template=template if isinstance(template, dict) else None,
+        manifest=_kind(kind) if isinstance(kind, dict) else None,
     )
 
 
-def _data(entry: Mapping[str, Any], index: int, default: Mapping[str, Any]) -> Pull:
-    where = f"spec.data[{index}]"
-    secret_key = entry.get("secretKey")
-    if not isinstance(secret_key, str) or not secret_key:
-        raise _invalid(f"{where}.secretKey is missing", "name the key of the Secret")
-    return _pull(_map(entry, "remoteRef"), where, index, _source(entry, where, default), secret_key)
-
-
-def _extract(entry: Mapping[str, Any], index: int, default: Mapping[str, Any]) -> Pull:
-    where = f"spec.dataFrom[{index}]"
-    source = _source(entry, where, default)
-    for part in ("find", "rewrite"):
-        if entry.get(part):
-            raise _unsupported(f"{where}.{part}")
-    if not isinstance(entry.get("extract"), dict):
-        raise _invalid(f"{where} has neither extract nor find nor a generator", "add extract with a key")
-    return _pull(_map(entry, "extract"), where, index, source, "")
-
-
-def _pull(ref: Mapping[str, Any], where: str, index: int, store: StoreRef, secret_key: str) -> Pull:
-    key = ref.get("key")
-    if not isinstance(key, str) or not key:
-        raise _invalid(f"{where} names no remote key", "add key")
-    if ref.get("metadataPolicy") not in {None, "", "None"}:
-        raise _unsupported(f"{where}: metadataPolicy {str(ref['metadataPolicy'])[:20]}")
-    return Pull(
-        where=where,
-        index=index,
-        store=store,
-        key=key,
-        secret_key=secret_key,
-        property=str(ref.get("property") or ""),
-        version=str(ref.get("version") or ""),
-        conversion=str(ref.get("conversionStrategy") or "Default"),
-        decoding=str(ref.get("decodingStrategy") or "None"),
-        null_bytes=str(ref.get("nullBytePolicy") or "Ignore"),
-    )
-
-
-def _source(entry: Mapping[str, Any], where: str, default: Mapping[str, Any]) -> StoreRef:
-    source = _map(entry, "sourceRef")
-    if source.get("generatorRef"):
-        raise _unsupported(f"{where}.sourceRef.generatorRef")
-    ref = source.get("storeRef") if isinstance(source.get("storeRef"), dict) else default
-    assert isinstance(ref, Mapping)
-    if not ref.get("name"):
-        raise _invalid(f"{where} names no store", "add secretStoreRef or sourceRef.storeRef")
-    return _store_ref(ref)
-
-
-def _store_ref(ref: Mapping[str, Any]) -> StoreRef:
-    return StoreRef(str(ref.get("kind") or "SecretStore"), str(ref["name"]))
+def _kind(body: Mapping[str, Any]) -> GroupVersionKind:
+    api_version, kind = str(body.get("apiVersion") or ""), str(body.get("kind") or "")
+    if not api_version or not kind:
+        raise _invalid("spec.target.manifest needs apiVersion and kind", "name the kind to write")
+    return GroupVersionKind.of(api_version, kind)
 
 
 def _map(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -220,24 +220,30 @@ def is_json(text: str) -> bool:
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"} | _HTML
 _TO_ESCAPE = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029]')
+_TO_ESCAPE_PLAIN = re.compile('[\x00-\x1f"\\\\\u2028\u2029]')
 
 
-def quote(text: str) -> str:
+def quote(text: str, *, html: bool = True) -> str:
     """Write a string as Go's `json.Marshal`: `<`, `>` and `&` escaped, everything above ASCII left as it is."""
-    return '"' + _TO_ESCAPE.sub(lambda m: _ESCAPED.get(m[0]) or f"\\u{ord(m[0]):04x}", whole_surrogates(text)) + '"'
+    pattern = _TO_ESCAPE if html else _TO_ESCAPE_PLAIN
+    return '"' + pattern.sub(lambda m: _ESCAPED.get(m[0]) or f"\\u{ord(m[0]):04x}", whole_surrogates(text)) + '"'
 
 
-def encode(value: Any) -> str:
-    """Write a decoded value as Go's `json.Marshal`: compact, keys sorted by their bytes, numbers as they came."""
+def encode(value: Any, *, html: bool = True) -> str:
+    """Write a decoded value as Go's `json.Marshal`: compact, keys sorted by their bytes, numbers as they came.
+
+    `html=False` leaves `<`, `>` and `&` alone, as an encoder with SetEscapeHTML(false) does.
+    """
     if isinstance(value, Number):
         return str(value)
     if isinstance(value, str):
-        return quote(value)
+        return quote(value, html=html)
     if isinstance(value, dict):
         # Go sorts by bytes, and UTF-8 keeps the order of code points.
-        return "{" + ",".join(f"{quote(key)}:{encode(value[key])}" for key in sorted(value)) + "}"
+        members = (f"{quote(key, html=html)}:{encode(value[key], html=html)}" for key in sorted(value))
+        return "{" + ",".join(members) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(map(encode, value)) + "]"
+        return "[" + ",".join(encode(item, html=html) for item in value) + "]"
     if isinstance(value, float):
         return float_literal(value)
     return {None: "null", True: "true", False: "false"}[value]

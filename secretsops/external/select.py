@@ -63,7 +63,7 @@ def extract(document: Plaintext, dialect: str) -> dict[str, Plaintext]:
     text = _text(document)
     whole = _object(text, "")
     if dialect == "vault":
-        return {key: _plaintext(_vault_value(_floats(value))) for key, value in whole.items()}
+        return {key: rendered(value) for key, value in whole.items()}
     raws: dict[str, Raw] = {unquote(key): value for key, value in members(text)}
     return {key: _plaintext(raw.string() if raw.kind in {"string", "null"} else raw.text) for key, raw in raws.items()}
 
@@ -111,6 +111,11 @@ def _floats(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _nested_float(item) for key, item in value.items()}
     return value
+
+
+def rendered(value: Any) -> Plaintext:
+    """Give a decoded JSON value as the peer writes one into a Secret; numbers through a float64, as it does."""
+    return _plaintext(_vault_value(_floats(value)))
 
 
 def _nested_float(value: Any) -> Any:

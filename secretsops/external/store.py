@@ -16,6 +16,7 @@ from typing import Any
 from secretsops.durations import parse_duration
 from secretsops.errors import InvalidManifest
 from secretsops.external.model import CLUSTER_SECRET_STORE
+from secretsops.external.patterns import found
 from secretsops.external.providers import Provider, read_provider
 from secretsops.manifest import Manifest
 
@@ -87,7 +88,8 @@ def _interval(value: Any) -> float:
 def admits(manifest: Manifest, namespace: str, labels: Mapping[str, str]) -> bool:
     """Say whether the conditions of a ClusterSecretStore let a namespace use it; one fitting condition is enough.
 
-    Compat: `namespaceRegexes` let nobody in: Go's syntax needs RE2, which is not part of this installation.
+    Raises:
+        InvalidManifest: one of `namespaceRegexes` is none; nobody gets in by it.
     """
     conditions = manifest.spec.get("conditions")
     if not conditions:
@@ -106,7 +108,11 @@ def _fits(condition: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     selector = condition.get("namespaceSelector")
     if isinstance(selector, dict) and _selects(selector, labels):
         return True
-    return labels[NAMESPACE_LABEL] in (condition.get("namespaces") or [])
+    name = labels[NAMESPACE_LABEL]
+    if name in (condition.get("namespaces") or []):
+        return True
+    expressions = condition.get("namespaceRegexes")
+    return any(found(str(e), name) for e in (expressions if isinstance(expressions, list) else []))
 
 
 def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

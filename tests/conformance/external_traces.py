@@ -46,8 +46,6 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)
 
 def not_built(case: dict[str, Any]) -> str:
     """Say what of a case is outside what is built, "" for a case that has to hold."""
-    if case.get("controller_flags") or case.get("dump"):
-        return "controller flags or provider dumps"
     servers = set(re.findall(r"\{([a-z_]+)\}", json.dumps(case))) - {"vault", "aws", "closed_port"}
     if servers:
         return f"needs {', '.join(sorted(servers))}"

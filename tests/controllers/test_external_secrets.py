@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from controllers.external_secrets import ExternalSecrets, build
-from controllers.stores import SharedSource, Stores
+from controllers.stores import Stores
 from secretsops.errors import (
     Conflict,
     Invalid,
@@ -120,6 +119,7 @@ class World:
         return self
 
     dialect = "vault"
+    batch = 1
 
     def fetch(self, key: str, version: str = "") -> Fetched:
         self.fetches.append(key)
@@ -191,7 +191,7 @@ def stores(world: World) -> Stores:
 def spine(world: World, stores: Stores) -> ExternalSecrets:
     stores.reconcile(STORE)
     world.events.clear()
-    return ExternalSecrets(world, stores, world.emit, clock=world)  # type: ignore[arg-type]
+    return ExternalSecrets(world, stores, world.emit, clock=world, spread=lambda: 0.0)  # type: ignore[arg-type]
 
 
 def applied(world: World, spine: ExternalSecrets, **spec: Any) -> str:
@@ -618,70 +618,6 @@ def test_a_ca_bundle_may_come_from_a_config_map(world: World, stores: Stores) ->
     access = world.opened[-1]
     assert isinstance(access, VaultAccess)
     assert access.ca_pem == "PEM"
-
-
-# --- Sharing -------------------------------------------------------------------------------------------
-
-
-class Slow:
-    """A source whose first request waits until told to go on."""
-
-    dialect = "vault"
-
-    def __init__(self, failure: SecretsOpsError | None = None) -> None:
-        self.go = threading.Event()
-        self.asked = threading.Event()
-        self.count = 0
-        self.failure = failure
-
-    def fetch(self, key: str, version: str = "") -> Fetched:
-        self.count += 1
-        self.asked.set()
-        assert self.go.wait(10)
-        if self.failure:
-            raise self.failure
-        return Fetched(document=Plaintext(b"v"), version=str(self.count))
-
-    def probe(self) -> None: ...
-
-
-@pytest.mark.parametrize("failure", [None, StoreUnavailable("down", retry_after=3.0)])
-def test_readers_who_wait_for_a_request_share_its_outcome(world: World, failure: SecretsOpsError | None) -> None:
-    """Ten waiting objects are one request, also when it fails: an outage costs one timeout, not ten."""
-    source = Slow(failure)
-    shared = SharedSource(source, world)
-    outcomes: list[str] = []
-
-    def ask() -> None:
-        try:
-            outcomes.append(shared.read("k", "", world.time).version)
-        except StoreUnavailable as error:
-            outcomes.append(f"{error.message} {error.retry_after}")
-
-    threads = [threading.Thread(target=ask) for _ in range(10)]
-    threads[0].start()
-    assert source.asked.wait(10)
-    for thread in threads[1:]:
-        thread.start()
-    while not shared._slots["k", ""].lock.locked():
-        pass
-    source.go.set()
-    for thread in threads:
-        thread.join(10)
-    assert outcomes == ["1" if failure is None else "down 3.0"] * 10
-    assert source.count == 1
-
-
-def test_a_shared_document_has_an_age_and_is_dropped(world: World) -> None:
-    shared = SharedSource(world, world)
-    shared.read("db", "", world.time)
-    shared.read("db", "", world.time)
-    assert len(world.fetches) == 1
-    world.pass_time(seconds=31)
-    shared.read("db", "", world.time - dt.timedelta(hours=1))
-    assert len(world.fetches) == 2
-    shared.forget(world.time + dt.timedelta(seconds=1))
-    assert shared._slots == {}
 
 
 # --- In the process ------------------------------------------------------------------------------------

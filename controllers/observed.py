@@ -1,0 +1,72 @@
+"""The newest state of the objects our watches told of, so that a pass asks the API server for nothing it was told.
+
+Never here: queues, what a change means. Of Secrets only names are known, never data.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
+from secretsops.ports import Cluster
+
+
+class Observed:
+    """Objects by key, the newest of what a watch told and what our own writes gave back. Safe for several threads."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._objects: dict[ObjectKey, Manifest] = {}
+        self._secrets: set[tuple[str, str]] | None = None
+
+    def note(self, manifest: Manifest) -> Manifest:
+        """Take note of an object, unless a newer state of it is known; gives the newest."""
+        with self._lock:
+            known = self._objects.get(manifest.key)
+            if known is not None and known.uid == manifest.uid and _version(known) > _version(manifest):
+                return known
+            self._objects[manifest.key] = manifest
+            return manifest
+
+    def wrote(self, manifest: Manifest) -> Manifest:
+        """Take note of what a write of ours gave back, where a watch tells of the object; gives it."""
+        with self._lock:
+            known = self._objects.get(manifest.key)
+        return self.note(manifest) if known is not None else manifest
+
+    def gone(self, key: ObjectKey) -> None:
+        """Forget an object."""
+        with self._lock:
+            self._objects.pop(key, None)
+
+    def get(self, kind: GroupVersionKind, name: str, namespace: str = "") -> Manifest:
+        """Give an object from what is known, else from the API server; raises `NotFound`."""
+        with self._lock:
+            known = self._objects.get(ObjectKey(kind.group, kind.kind, namespace, name))
+        return known if known is not None else self._cluster.get(kind, name, namespace)
+
+    def secret(self, namespace: str, name: str, *, exists: bool) -> None:
+        """Take note that a Secret with our label exists, or does no more. From the first on they are all watched."""
+        with self._lock:
+            self._secrets = self._secrets if self._secrets is not None else set()
+            (self._secrets.add if exists else self._secrets.discard)((namespace, name))
+
+    def watches_secrets(self) -> None:
+        """Say that every Secret with our label is told by `secret`."""
+        with self._lock:
+            self._secrets = self._secrets if self._secrets is not None else set()
+
+    def may_exist(self, namespace: str, name: str) -> bool:
+        """Say whether a Secret has to be read: False where the watch knows none of that name with our label.
+
+        One without our label may be there all the same: a create then says so.
+        """
+        with self._lock:
+            return self._secrets is None or (namespace, name) in self._secrets
+
+
+def _version(manifest: Manifest) -> int:
+    """Give a resourceVersion as the number it is since Kubernetes 1.35 says so, 0 for one that is none."""
+    text = manifest.resource_version
+    return int(text) if text.isdigit() else 0
