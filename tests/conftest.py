@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from drills.sandbox.aws import Aws
@@ -22,6 +24,16 @@ from secretsops.adapters.rendering import RenderWorkers
 from secretsops.errors import MissingExtra, SecretsOpsError, WorldFailed
 
 CONTROL_PLANES = frozenset({"control_plane", "control_plane_with_nodes", "control_plane_binaries"})
+
+
+# How long an example takes is the machine's affair: a busy one must not fail a property that holds.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs deaf to Ctrl-C, and children inherit it; some tests end a command that way.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
