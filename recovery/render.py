@@ -79,12 +79,13 @@ def render(app: App, checkouts: Sequence[Checkout], *, kinds: Kinds, renderer: R
             manifest = stamp(app, raw, known)
             if not manifest.name:
                 nameless.append(manifest)
-            elif manifest.key in by_key and by_key[manifest.key][2] == number:
+                continue
+            earlier = by_key.get(manifest.key)
+            if earlier and earlier[2] == number:
                 # Compat: the peer takes the last and warns; which of two answers is meant only a person knows.
-                message = f"{manifest.key} is also in {by_key[manifest.key][0]}"
+                message = f"{manifest.key} is also in {earlier[0]}"
                 problems.append(Problem(where=where, reason="RepeatedResource", message=message))
-            else:
-                by_key[manifest.key] = (where, manifest, number)
+            by_key[manifest.key] = (where, manifest, number)
     manifests = [manifest for _, manifest, _ in by_key.values()] + nameless
     return Rendered(manifests=manifests, problems=problems, excluded=excluded)
 
@@ -414,4 +415,5 @@ def namespace_of(app: App) -> Manifest:
         metadata["labels"] = dict(marks.labels)
         metadata["annotations"] = {**marks.annotations, "argocd.argoproj.io/sync-options": "ServerSideApply=true"}
     kind = GroupVersionKind("", "v1", "Namespace")
-    return Manifest({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata})
+    # Compat: empty spec and status, as the peer's typed object has them; they stand in last-applied.
+    return Manifest({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": {}, "status": {}})

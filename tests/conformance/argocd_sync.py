@@ -71,6 +71,11 @@ def _sources(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     return spec.get("sources") or ([spec["source"]] if spec.get("source") else [])
 
 
+def filled(value: Any, name: str) -> Any:
+    """Give recorded data with the placeholders of repositories and commits filled in."""
+    return _filled(value, case(name))
+
+
 def _creates(request: dict[str, Any]) -> bool:
     return request["verb"] == "create" or request.get("mode") == "apply"
 

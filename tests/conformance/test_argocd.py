@@ -6,6 +6,7 @@ holds, and no recorded group may come before one that the plan puts later.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from recovery.diff import last_applied_text
 from recovery.order import KINDS, Task
 from recovery.walk import walk
 from secretsops.adapters.rendering import RenderWorkers
@@ -114,23 +116,21 @@ LIVE = [
 
 
 @pytest.mark.parametrize("case_id", parameters("argocd/sync-live", LIVE))
-def test_an_object_is_stamped_as_recorded(case_id: str, renderer: RenderWorkers) -> None:
-    """Namespace and tracking annotation of every rendered object are those that the peer wrote."""
+def test_an_object_is_rendered_as_recorded(case_id: str, renderer: RenderWorkers) -> None:
+    """Every field of every rendered object, namespace and tracking included, is what the peer applied."""
     name = case_id.rpartition("/")[2]
     planned = {_label(task): task.manifest for tasks in _planned(name, renderer).values() for task in tasks}
-    seen = 0
-    for live in argocd_sync.expected(name)["live"]:
-        body = live["manifest"]
-        metadata = body["metadata"]
-        place = f"{metadata.get('namespace', '')}/{metadata['name']}".strip("/")
+    applied = [
+        found for live in argocd_sync.expected(name)["live"] if isinstance(found := live.get("lastApplied"), dict)
+    ]
+    compared = 0
+    for body in applied:
+        place = f"{body['metadata'].get('namespace', '')}/{body['metadata']['name']}".strip("/")
         ours = planned.get((f"{body['apiVersion']}/{body['kind']}", place))
-        if ours is None or not live.get("lastApplied"):
-            continue
-        assert ours.annotations.get("argocd.argoproj.io/tracking-id") == (metadata.get("annotations") or {}).get(
-            "argocd.argoproj.io/tracking-id"
-        )
-        seen += 1
-    assert seen or not any(live.get("lastApplied") for live in argocd_sync.expected(name)["live"])
+        if ours is not None:
+            assert json.loads(last_applied_text(ours)) == argocd_sync.filled(body, name)
+            compared += 1
+    assert compared or not applied
 
 
 def test_rendering_never_alters_what_it_read(renderer: RenderWorkers) -> None:
