@@ -113,8 +113,6 @@ def _place(source: Source, files: Files, text: str) -> tuple[str, str]:
         )
     if text.startswith("$"):
         ref, _, path = text[1:].partition("/")
-        if ref not in files.lent:
-            raise RenderFailed(f"value file {text}: no source has ref {ref!r}", reason="NoSuchRef")
         return ref, _normal(path, text)
     return "", _normal(text.lstrip("/") if text.startswith("/") else f"{source.path}/{text}", text)
 

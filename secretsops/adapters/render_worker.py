@@ -109,15 +109,31 @@ def _is_manifest(name: str) -> bool:
     return not name.endswith("NOTES.txt") and not name.rpartition("/")[2].startswith("_")
 
 
+_PLACE = re.compile(r"[\w./-]+\.\w+:\d+(?::\d+)?")
+_SAID = re.compile(
+    r"nil pointer evaluating [\w.{}*]+"
+    r"|function \"\w+\" not defined"
+    r"|wrong number of args for \w+[\w ,:]*"
+    r"|template \"[\w./-]+\" not defined"
+    r"|no template \"[\w./-]+\""
+    r"|map has no entry for key \"[\w./-]+\""
+    r"|can't evaluate field \w+"
+    r"|error calling \w+"
+    r"|exceeded maximum template depth|rendering template has a nested reference name"
+    r"|values don't meet the specifications of the schema"
+    r"|found in Chart.yaml, but missing in charts/ directory: [\w ,./-]+"
+    r"|chart requires kubeVersion: \S+"
+    r"|Chart.yaml file is missing|unexpected \w+ in \w+|unclosed action|invalid chart"
+)
+
+
 def _without_values(text: str) -> str:
-    """Keep where and why: Go quotes what it was given, and `fail` says what the chart's author likes."""
-    kept = re.sub(r'"[^"\n]*"|`[^`\n]*`|<[^>\n]*>', lambda m: m[0] if _is_place(m[0]) else "…", text.splitlines()[0])
-    return re.sub(r"(error calling fail: ).*", r"\1(the chart's own message)", kept)[:500]
-
-
-def _is_place(quoted: str) -> bool:
-    inner = quoted[1:-1]
-    return bool(re.fullmatch(r"\.?[A-Za-z][A-Za-z0-9_./-]*", inner)) and len(inner) <= 80
+    """Keep where, and the phrases that cannot carry a value: Go quotes what it was given, `fail` says anything."""
+    places = dict.fromkeys(_PLACE.findall(text))
+    phrases = dict.fromkeys(_SAID.findall(text))
+    return f"{', '.join(phrases) or 'its author or the engine refused'}{' at ' if places else ''}{', '.join(places)}"[
+        :500
+    ]
 
 
 def _archive(files: Mapping[str, bytes]) -> bytes:
