@@ -77,13 +77,13 @@ def _value_files(source: Source, files: Files, variables: Mapping[str, str]) -> 
     An explicit entry keeps its own place even where a glob before it matches it too.
     """
     explicit = {
-        _place(source, files, expanded(text, _keep_ref(text, files, variables)))
+        _place(source, expanded(text, _keep_ref(text, files, variables)))
         for text in source.helm.value_files
         if not _GLOB.search(text)
     }
     found: dict[tuple[str, str], bytes] = {}
     for text in source.helm.value_files:
-        ref, path = _place(source, files, expanded(text, _keep_ref(text, files, variables)))
+        ref, path = _place(source, expanded(text, _keep_ref(text, files, variables)))
         tree = files.lent[ref] if ref else files.repository
         if _GLOB.search(path):
             matching = sorted(name for name in tree if _doublestar(path).fullmatch(name))
@@ -103,7 +103,7 @@ def _keep_ref(text: str, files: Files, variables: Mapping[str, str]) -> Mapping[
     return {**variables, name: f"${name}"} if name in files.lent else variables
 
 
-def _place(source: Source, files: Files, text: str) -> tuple[str, str]:
+def _place(source: Source, text: str) -> tuple[str, str]:
     """Give (ref, path in that repository) of a value file as an application writes it."""
     if "://" in text:
         raise RenderFailed(
@@ -130,7 +130,7 @@ def _normal(path: str, shown: str) -> str:
 
 
 def _one_file(source: Source, files: Files, text: str) -> bytes:
-    ref, path = _place(source, files, text)
+    ref, path = _place(source, text)
     tree = files.lent[ref] if ref else files.repository
     if path not in tree:
         raise RenderFailed(f"file parameter {text} is not in the repository", reason="NoValueFile")

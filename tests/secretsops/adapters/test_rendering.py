@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -164,7 +165,7 @@ def test_a_kustomization_with_a_base_beside_it(quick: RenderWorkers) -> None:
 
 
 class _Noted(BaseHTTPRequestHandler):
-    asked: list[str]
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         """Note, and answer with a manifest."""
@@ -179,14 +180,13 @@ class _Noted(BaseHTTPRequestHandler):
 
 def test_a_kustomization_reaches_no_network(quick: RenderWorkers) -> None:
     """A remote resource is refused, and its server was not even asked."""
-    handler = type("_One", (_Noted,), {"asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Noted) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/cm.yaml"
         with pytest.raises(RenderFailed) as caught:
             quick.kustomize({"kustomization.yaml": f"resources: [{url}]\n".encode()}, "")
         server.shutdown()
-    assert handler.asked == []
+    assert _Noted.asked == []
     assert "remote" in caught.value.hint
 
 
