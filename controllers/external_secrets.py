@@ -191,7 +191,7 @@ class ExternalSecrets:
     def _live(self, manifest: Manifest, wanted: ExternalSecret) -> Manifest | None:
         """Give the target; one that was never written and that no watch knows is not asked for."""
         bound = manifest.status.get("binding")
-        known = isinstance(bound, dict) and bound.get("name")
+        known = (isinstance(bound, dict) and bound.get("name")) or wanted.target.creation == "Merge"
         if not known and not self._observed.may_exist(wanted.namespace, wanted.target.name):
             return None
         return self._secret(wanted.target.name, wanted.namespace)
@@ -391,7 +391,8 @@ def _told(error: SecretsOpsError) -> tuple[str, str]:
 
 
 def build(runtime: Runtime) -> Sequence[Part]:
-    """Give the one part that keeps ExternalSecrets and their stores; option `controller_class` is the peer's flag."""
+    """Give the parts that keep ExternalSecrets and what makes them; option `controller_class` is the peer's flag."""
+    from controllers import cluster_external_secrets
     from controllers.loop import Part, Result, Watched
     from controllers.reflector import Selection
 
@@ -441,7 +442,8 @@ def build(runtime: Runtime) -> Sequence[Part]:
         Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=store),
         Watched(selection=made, keys=secret, keep=without_values),
     ]
-    return [Part(name="external-secrets", watched=watched, reconcile=reconcile, workers=4)]
+    part = Part(name="external-secrets", watched=watched, reconcile=reconcile, workers=4)
+    return [part, *cluster_external_secrets.build(runtime)]
 
 
 def expect(demand: Demand, manifest: Manifest, now: dt.datetime) -> None:

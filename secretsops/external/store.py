@@ -106,7 +106,7 @@ def needs_labels(manifest: Manifest) -> bool:
 
 def _fits(condition: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     selector = condition.get("namespaceSelector")
-    if isinstance(selector, dict) and _selects(selector, labels):
+    if isinstance(selector, dict) and selects(selector, labels):
         return True
     name = labels[NAMESPACE_LABEL]
     if name in (condition.get("namespaces") or []):
@@ -115,7 +115,7 @@ def _fits(condition: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return any(found(str(e), name) for e in (expressions if isinstance(expressions, list) else []))
 
 
-def _selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Evaluate a label selector (`metav1.LabelSelectorAsSelector`); an unknown operator selects nothing."""
     wanted = selector.get("matchLabels") or {}
     expressions: Sequence[Any] = selector.get("matchExpressions") or []

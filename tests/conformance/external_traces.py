@@ -1,46 +1,63 @@
 """Plays recorded traces of External Secrets on a real API server and tells what our spines did.
 
-The controllers run in this process over the Cluster door, woken by watches. Cases are played side by side, each in
-namespaces of its own; what is told has the form of `expected.yaml` (corpus README, "sync/NAME"): the state of the
-case's objects after each step, and the events.
+The parts of the controller run in this process, in its own loop, over the Cluster door. Cases are played side by
+side, each in namespaces of its own; what is told has the form of `expected.yaml` (corpus README, "sync/NAME"): the
+state of the case's objects after each step, and the events.
 """
 
 from __future__ import annotations
 
 import base64
 import copy
-import datetime as dt
-import heapq
 import json
 import re
-import threading
 import time
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from controllers.external_index import ExternalIndex
-from controllers.external_secrets import ExternalSecrets
-from controllers.stores import Stores
+import controllers
+from controllers.events import Emit
+from controllers.external_secrets import build
+from controllers.loop import Loop, Runtime
 from secretsops.cli import RealDoors
-from secretsops.errors import AlreadyExists, ApiError, Conflict, InvalidManifest, NotFound, SecretsOpsError
-from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, MANAGED, SECRET, SECRET_STORE, read
+from secretsops.errors import AlreadyExists, Conflict, InvalidManifest, NotFound
+from secretsops.external.model import EXTERNAL_SECRET, SECRET, read
 from secretsops.external.store import read_store
-from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import Cluster, EventType
+from secretsops.manifest import GroupVersionKind, Manifest, load_all
+from secretsops.ports import Cluster
 from tests.contract.secret_source.servers import aws_call, free_port, vault_call
 
 RECORDER = "trace-recorder"
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 NAMESPACE = GroupVersionKind("", "v1", "Namespace")
-KINDS = {
-    kind.kind: kind for kind in (EXTERNAL_SECRET, SECRET_STORE, CLUSTER_SECRET_STORE, SECRET, CONFIG_MAP, NAMESPACE)
-}
-LOCAL = (EXTERNAL_SECRET, SECRET_STORE, SECRET, CONFIG_MAP)
-QUIET, LONGEST = 1.2, 25.0
-"""Seconds without a change after which a step has settled, and those after which it counts as settled anyhow."""
+
+
+def _defined() -> dict[str, GroupVersionKind]:
+    """Give the kinds of our CRDs, in their newest version."""
+    folder = Path(controllers.__file__).parent / "deploy" / "crds"
+    found = {}
+    for file in sorted(folder.glob("*.yaml")):
+        (manifest,) = load_all(file.read_bytes())
+        spec = manifest.spec
+        if spec["group"].endswith("external-secrets.io"):
+            kind = GroupVersionKind(spec["group"], spec["versions"][0]["name"], spec["names"]["kind"])
+            found[kind.kind] = kind
+            if spec["scope"] == "Cluster":
+                CLUSTER_SCOPED.add(kind.kind)
+    return found
+
+
+CLUSTER_SCOPED: set[str] = set()
+KINDS = _defined() | {kind.kind: kind for kind in (SECRET, CONFIG_MAP, NAMESPACE)}
+LOCAL = [kind for name, kind in KINDS.items() if name not in CLUSTER_SCOPED and kind != NAMESPACE]
+WIDE = [kind for name, kind in KINDS.items() if name in CLUSTER_SCOPED]
+QUIET, LONGEST, COLLECTED = 1.2, 25.0, 75.0
+"""Seconds without a change after which a step has settled; those after which it counts as settled anyhow, and where
+the garbage collector still has work."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 
 
@@ -68,112 +85,46 @@ def _unsupported(manifest: Manifest) -> str:
     return ""
 
 
+def needs_garbage_collection(case: dict[str, Any]) -> bool:
+    """Say whether a case waits for objects to go with their owner."""
+    text = json.dumps(case["steps"])
+    return '"delete"' in text or "ClusterExternalSecret" in text
+
+
 # --- The controllers -----------------------------------------------------------------------------------
 
 
-class Controllers:
-    """Both spines over one cluster: watches, a queue, four workers, back-off from one second."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told(Runtime):
+    """What the parts are built with; events are kept instead of published."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    heard: list[tuple[Manifest, str, str, str]]
+
+    def events(self, _component: str) -> Emit:
+        """Give what keeps events."""
+        return lambda about, kind, reason, message: self.heard.append((about, kind, reason, message))
+
+
+class Running:
+    """Our parts over one cluster in the loop of the process, without an election."""
+
+    def __init__(self, cluster: Cluster, **options: Any) -> None:
         self.events: list[tuple[Manifest, str, str, str]] = []
-        self._cluster = cluster
-        self._stores = Stores(cluster, RealDoors().secret_source, self._emit)
-        self._externals = ExternalSecrets(cluster, self._stores, self._emit)
-        self._index = ExternalIndex()
-        self._ready = threading.Condition()
-        self._queue: list[tuple[float, ObjectKey]] = []
-        self._active: set[ObjectKey] = set()
-        self._failures: dict[ObjectKey, int] = {}
-        self._stopped = threading.Event()
-        self._watches: list[Any] = []
-        watches = ((EXTERNAL_SECRET, ""), (SECRET_STORE, ""), (CLUSTER_SECRET_STORE, ""), (SECRET, f"{MANAGED}=true"))
-        self._threads = [threading.Thread(target=self._watch, args=which, daemon=True) for which in watches]
-        self._threads += [threading.Thread(target=self._work, daemon=True) for _ in range(4)]
-        for thread in self._threads:
-            thread.start()
+        doors = RealDoors()
+        runtime = Told(
+            cluster=cluster,
+            clock=doors.clock,
+            doors=doors,
+            namespace="kube-system",
+            options=options,
+            heard=self.events,
+        )
+        self._loop = Loop(runtime, build(runtime), None)
+        self._loop.start()
 
     def stop(self) -> None:
-        """End watches and workers."""
-        self._stopped.set()
-        for watch in list(self._watches):
-            watch.close()
-        with self._ready:
-            self._ready.notify_all()
-        for thread in self._threads:
-            thread.join(10)
-
-    def _emit(self, manifest: Manifest, kind: str, reason: str, message: str) -> None:
-        self.events.append((manifest, kind, reason, message))
-
-    def _add(self, key: ObjectKey, after: float = 0.0) -> None:
-        with self._ready:
-            heapq.heappush(self._queue, (time.monotonic() + after, key))
-            self._ready.notify_all()
-
-    def _take(self) -> ObjectKey | None:
-        with self._ready:
-            while not self._stopped.is_set():
-                now = time.monotonic()
-                due = [entry for entry in self._queue if entry[0] <= now and entry[1] not in self._active]
-                if due:
-                    key = min(due)[1]
-                    self._queue = [entry for entry in self._queue if entry[1] != key or entry[0] > now]
-                    heapq.heapify(self._queue)
-                    self._active.add(key)
-                    return key
-                self._ready.wait(0.2)
-        return None
-
-    def _work(self) -> None:
-        while (key := self._take()) is not None:
-            try:
-                if key.kind == EXTERNAL_SECRET.kind:
-                    again = self._externals.reconcile(key, since=self._index.since(key)).again
-                else:
-                    again = self._stores.reconcile(key)
-            except SecretsOpsError as error:
-                conflict = isinstance(error, ApiError) and error.code == 409
-                self._failures[key] = failures = self._failures.get(key, -1) + 1
-                again = 0.05 if conflict else min(2.0**failures, 60.0)
-            else:
-                self._failures.pop(key, None)
-            with self._ready:
-                self._active.discard(key)
-            if again:
-                self._add(key, again)
-
-    def _watch(self, kind: GroupVersionKind, selector: str) -> None:
-        while not self._stopped.is_set():
-            try:
-                page = self._cluster.page(kind, label_selector=selector, limit=5000)
-                for manifest in page.items:
-                    self._note(EventType.ADDED, manifest)
-                with self._cluster.watch(
-                    kind, label_selector=selector, resource_version=page.resource_version
-                ) as stream:
-                    self._watches.append(stream)
-                    for event in stream:
-                        if event.type != EventType.BOOKMARK:
-                            self._note(event.type, event.object)
-            except ApiError:
-                self._stopped.wait(0.5)
-
-    def _note(self, event: EventType, manifest: Manifest) -> None:
-        gone, woken = event == EventType.DELETED, []
-        if manifest.kind.kind == SECRET.kind:
-            woken = self._index.secret(manifest)
-        elif manifest.kind.kind == EXTERNAL_SECRET.kind:
-            if gone:
-                self._index.external_gone(manifest.key)
-            else:
-                woken = self._index.external(manifest, dt.datetime.now(dt.UTC))
-        elif gone:
-            self._index.store_gone(manifest.key)
-        else:
-            itself, waiting = self._index.store(manifest)
-            woken = [*itself, *waiting]
-        for key in woken:
-            self._add(key)
+        """End it."""
+        assert self._loop.stop(20.0)
 
 
 # --- One case ------------------------------------------------------------------------------------------
@@ -184,7 +135,7 @@ class Stage:
     """Where cases are played."""
 
     cluster: Cluster
-    controllers: Controllers
+    controllers: Running
     vault: str
     token: str
     aws: str
@@ -264,7 +215,7 @@ class Trace:
             self._wait(wanted)
 
     def _place(self, item: dict[str, Any]) -> str:
-        return "" if item["kind"] == CLUSTER_SECRET_STORE.kind else str(item.get("namespace", self._home))
+        return "" if item["kind"] in CLUSTER_SCOPED else str(item.get("namespace", self._home))
 
     def _namespace(self, item: dict[str, Any]) -> None:
         if not item.get("create"):
@@ -279,7 +230,7 @@ class Trace:
 
     def _apply(self, body: dict[str, Any]) -> None:
         body = self._put(body)
-        if body["kind"] != CLUSTER_SECRET_STORE.kind:
+        if body["kind"] not in CLUSTER_SCOPED:
             body["metadata"].setdefault("namespace", self._home)
         manifest = Manifest(body)
         try:
@@ -340,20 +291,22 @@ class Trace:
         found = [
             item for place in self._namespaces for kind in LOCAL for item in self._cluster.list(kind, namespace=place)
         ]
-        wide = self._cluster.list(CLUSTER_SECRET_STORE)
+        wide = [item for kind in WIDE for item in self._cluster.list(kind)]
         return found + [item for item in wide if item.name.startswith(self._name)]
 
     def _settle(self) -> None:
         start = since = time.monotonic()
         last: Any = None
-        while time.monotonic() - start < LONGEST:
+        longest = LONGEST
+        while time.monotonic() - start < longest:
             objects = self._objects()
             state = sorted((item.uid, item.resource_version) for item in objects)
             now = time.monotonic()
             if state != last:
                 last, since = state, now
             silent = any(item.kind.group and not item.status.get("conditions") for item in objects)
-            if now - since > (5.0 if silent else QUIET) and not _is_garbage_left(objects):
+            longest = COLLECTED if _is_garbage_left(objects) else LONGEST
+            if now - since > (5.0 if silent else QUIET) and longest == LONGEST:
                 return
             time.sleep(0.25)
 
@@ -388,7 +341,7 @@ class Trace:
             for item in self._cluster.list(EXTERNAL_SECRET, namespace=place):
                 self._cluster.delete(item.kind, item.name, namespace=place)
         for item in self._objects():
-            if item.kind.kind in {SECRET_STORE.kind, CLUSTER_SECRET_STORE.kind}:
+            if item.kind.group and not item.metadata.get("deletionTimestamp"):
                 self._cluster.delete(item.kind, item.name, namespace=item.namespace)
 
 

@@ -24,7 +24,7 @@ from secretsops.errors import NotFound
 from secretsops.external.model import EXTERNAL_SECRET, SECRET, SECRET_STORE
 from secretsops.manifest import Manifest
 from secretsops.ports import Cluster, ClusterTarget
-from tests.conformance.external_traces import Controllers
+from tests.conformance.external_traces import Running
 from tests.conformance.test_external_secrets import install_crds
 from tests.contract.secret_source.servers import aws_call
 
@@ -138,10 +138,10 @@ def cluster(control_plane: ControlPlane) -> Cluster:
 
 
 @pytest.fixture(scope="module")
-def controllers(cluster: Cluster, moto: Aws) -> Iterator[Controllers]:
+def controllers(cluster: Cluster, moto: Aws) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", moto.url)
-        running = Controllers(cluster)
+        running = Running(cluster)
         yield running
         running.stop()
 
@@ -158,9 +158,7 @@ def vault(url: str) -> dict[str, Any]:
     return {"vault": {"server": url, "path": "secret", "version": "v2", "auth": auth}}
 
 
-def test_a_vault_secret_through_its_life(
-    cluster: Cluster, controllers: Controllers, openbao: OpenBao, wire: Wire
-) -> None:
+def test_a_vault_secret_through_its_life(cluster: Cluster, controllers: Running, openbao: OpenBao, wire: Wire) -> None:
     """Applied, changed in Vault, edited and deleted by hand, an outage, deleted: the Secret follows."""
     shop = Shop(cluster, "e2e-vault")
     openbao.write("e2e/db", {"user": "alice", "password": CANARY})
@@ -200,7 +198,7 @@ def test_a_vault_secret_through_its_life(
     assert CANARY not in told
 
 
-def test_an_aws_secret_and_a_deletion_policy(cluster: Cluster, controllers: Controllers, moto: Aws) -> None:
+def test_an_aws_secret_and_a_deletion_policy(cluster: Cluster, controllers: Running, moto: Aws) -> None:
     """Static credentials by reference, a property of JSON, and Delete when the provider's secret is gone."""
     shop = Shop(cluster, "e2e-aws")
     moto.put_secret("e2e/api", json.dumps({"key": CANARY, "a.b": "dotted"}))
@@ -222,7 +220,7 @@ def test_an_aws_secret_and_a_deletion_policy(cluster: Cluster, controllers: Cont
     assert shop.ready() == "True"
 
 
-def test_many_objects_of_one_path_are_synced(cluster: Cluster, controllers: Controllers, openbao: OpenBao) -> None:
+def test_many_objects_of_one_path_are_synced(cluster: Cluster, controllers: Running, openbao: OpenBao) -> None:
     """Forty ExternalSecrets of one path become Secrets; each keeps to its own."""
     shop = Shop(cluster, "e2e-many")
     openbao.write("e2e/shared", {"value": "v"})
