@@ -7,8 +7,8 @@ binds it to the ciphertexts, whoever edits a file by other tools leaves it behin
     SHA256:kAP…                          every item was sealed with this key
     SHA256:kAP… SHA256:u7Q…=token,user   those two with the second key, the others with the first
 
-Entries are separated by blanks; after `=` stand the item keys, separated by commas (neither occurs in a key of a Secret,
-nor in an unpadded base64 digest). At most one entry names no items.
+Entries are separated by blanks; after `=` stand the item keys, separated by commas (neither occurs in a key of a
+Secret, nor in an unpadded base64 digest). At most one entry names no items.
 
 What never lives here: opening, deciding whether a key may be retired.
 """
