@@ -39,7 +39,8 @@ class SealedWith:
         text = annotations.get(ANNOTATION)
         if not isinstance(text, str) or len(text) > TEXT_LIMIT:
             return cls()
-        default, items = "", {}
+        default = ""
+        items: dict[str, str] = {}
         for entry in text.split():
             fingerprint, equals, names = entry.partition("=")
             if not is_fingerprint(fingerprint):
