@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from secretsops.errors import UsageError, WorldFailed
@@ -52,6 +51,8 @@ def write_atomic(path: Path, content: bytes, *, mode: int | None = None) -> None
     Raises:
         WorldFailed: it cannot be written; nothing changed.
     """
+    import tempfile  # 4 ms, and printing needs none of it
+
     path = path.resolve() if path.is_symlink() else path
     temporary = ""
     try:

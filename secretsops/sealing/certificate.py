@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]+?)-----END CERTIFICATE-----")
 _SEQUENCE, _VERSION, _UTC_TIME, _GENERALIZED_TIME = 0x30, 0xA0, 0x17, 0x18
+_RSA_ENCRYPTION = bytes.fromhex("2a864886f70d010101")
 SMALLEST_KEY = 2048
 """Bits: anything shorter can be factored."""
+WARN_DAYS = 30
+"""How far ahead the end of a certificate is warned about: upstream renews after as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,14 @@ class Certificate:
     pem: bytes = field(repr=False)
     fingerprint: str
 
+    def ends_soon(self, now: dt.datetime) -> str:
+        """Give a warning in the last 30 days before the end and after it, "" before."""
+        left = (self.not_after - now) // dt.timedelta(days=1)
+        if left >= WARN_DAYS:
+            return ""
+        when = f"expired on {self.not_after:%Y-%m-%d}" if left < 0 else f"expires in {left} days"
+        return f"the certificate {when} ({self.fingerprint}); fetch the present one: seal --fetch-cert > cert.pem"
+
     def refuse_expired(self, now: dt.datetime) -> None:
         """Refuse to seal with a certificate past its end, as kubeseal does.
 
@@ -49,7 +60,7 @@ class Certificate:
             raise Refused(
                 f"the certificate expired on {self.not_after:%Y-%m-%d} ({self.fingerprint})",
                 reason="CertificateExpired",
-                hint="fetch the present one: seal --fetch-cert > cert.pem",
+                hint="fetch the present one: seal --fetch-cert > cert.pem; --allow-expired seals with it all the same",
             )
 
 
@@ -99,15 +110,27 @@ def _as_pem(der: bytes) -> bytes:
 
 
 def _rsa(spki: bytes) -> RSAPublicKey:
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-    from cryptography.hazmat.primitives.serialization import load_der_public_key
+    """Give the key of a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7, RFC 8017 §A.1.1).
 
+    `cryptography.hazmat.primitives.serialization` would do it and costs 9 ms to import, for the sake of SSH keys.
+    """
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+
+    public = None
     try:
-        public = load_der_public_key(spki)
-    except (ValueError, UnsupportedAlgorithm):
-        public = None
-    if not isinstance(public, RSAPublicKey):
+        algorithm = _read(spki, _read(spki, 0, _SEQUENCE).start, _SEQUENCE)
+        bits = _read(spki, algorithm.end, 0x03)
+        key = spki[bits.start + 1 : bits.end]
+        inner = _read(key, 0, _SEQUENCE)
+        modulus = _read(key, inner.start, 0x02)
+        exponent = _read(key, modulus.end, 0x02)
+        oid = _read(spki, algorithm.start, 0x06)
+        if spki[oid.start : oid.end] == _RSA_ENCRYPTION and exponent.end == inner.end == len(key):
+            numbers = [int.from_bytes(key[part.start : part.end], "big") for part in (exponent, modulus)]
+            public = RSAPublicNumbers(*numbers).public_key()
+    except (ValueError, IndexError, TypeError):
+        pass
+    if public is None:
         raise InvalidManifest(
             "the certificate holds no RSA key", reason="NotRsa", hint="sealing keys are RSA; is this a TLS certificate?"
         )
@@ -166,4 +189,8 @@ def _time(der: bytes, element: _Element) -> dt.datetime:
         text = ("19" if int(text[:2]) >= 50 else "20") + text
     elif element.tag != _GENERALIZED_TIME:
         raise ValueError("time")
-    return dt.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=dt.UTC)
+    if len(text) != 15 or text[14] != "Z":
+        raise ValueError("time")
+    cuts = ((0, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14))
+    year, month, day, hour, minute, second = (int(text[begin:end]) for begin, end in cuts)
+    return dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)

@@ -22,7 +22,7 @@ from secretsops.errors import InvalidManifest, Refused
 from secretsops.manifest import load_values
 
 try:
-    from yaml import CParser as _Parser
+    from yaml.cyaml import CSafeLoader as _Parser
 except ImportError:  # PyYAML without libyaml: the same events, slower
     from yaml import SafeLoader as _Parser  # type: ignore[assignment]
 
@@ -155,7 +155,7 @@ def _documents(text: str) -> Iterator[_Node]:
         else:
             stack[-1].pairs.append((node, node))
 
-    for event in yaml.parse(text, Loader=_Parser):  # type: ignore[arg-type]
+    for event in yaml.parse(text, Loader=_Parser):
         start, end = _index(event.start_mark), _index(event.end_mark)
         if isinstance(event, yaml.ScalarEvent):
             literal = event.style in ("|", ">")
@@ -298,8 +298,8 @@ class _Editor:
             if node.kind == "map":
                 column = self._column(node.pairs[-1][0])
             node = node.pairs[-1][1]
-        if not node.literal:
-            return node.end
+        if not node.literal or "+" in self._text[node.start : self._line_end(node.start)].partition("#")[0]:
+            return node.end  # `|+` keeps the blank lines that follow: they are its value
         # A literal ends with its last line that is indented more than its key; blank lines and comments follow it.
         position = end = self._line_end(node.start)
         while position < len(self._text):
