@@ -14,15 +14,16 @@ from typing import Any
 
 import click
 
-from recovery.app import Problem
 from recovery.bootstrap import RebuildRequest, Report, dry_run, rebuild
 from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.journal import FILE, read_lines
-from recovery.walk import Estate, check_roots, read_roots, walk
+from recovery.options import estate_options, formatted
+from recovery.proof.cli import plan
+from recovery.roots import Choice, choose, estate_of
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_output
-from secretsops.manifest import Manifest, dump, load_all
-from secretsops.ports import Cluster, ClusterTarget, Doors, GitRepos
+from secretsops.manifest import Manifest, load_all
+from secretsops.ports import Cluster, ClusterTarget, Doors
 
 STAGES = {stage.name.lower(): stage for stage in Stage}
 
@@ -30,18 +31,6 @@ STAGES = {stage.name.lower(): stage for stage in Stage}
 @click.group(epilog="Example: secretsops recover plan --repo https://git.example/estate.git --path root.yaml")
 def recover() -> None:
     """Plan and carry out a rebuild from Git."""
-
-
-def _estate_options(command: Any) -> Any:
-    """Add the options that say which estate is meant."""
-    for option in (
-        click.option("--app", "file", default="", help="File with the root Application(s); `-` is standard input."),
-        click.option("--path", default="", help="File or folder of the root Application(s) in --repo."),
-        click.option("--revision", default="HEAD", show_default=True, help="Branch, tag or SHA of --repo."),
-        click.option("--repo", default="", help="Repository that holds the root Application(s)."),
-    ):
-        command = option(command)
-    return command
 
 
 def _cluster_options(command: Any) -> Any:
@@ -68,107 +57,14 @@ def _cluster_options(command: Any) -> Any:
     return command
 
 
-def _roots(git: GitRepos, repo: str, revision: str, path: str, file: str) -> tuple[list[Manifest], dict[str, str]]:
-    """Give the root Applications and what is pinned already."""
-    if file:
-        if path:
-            raise UsageError("--app and --path exclude each other", reason="Usage", hint="give one of them")
-        roots = check_roots(load_all(read_input(file), source=file), file)
-        pins = {f"{repo}@{revision}": git.resolve(repo, revision)} if repo else {}
-        return roots, pins
-    if not repo:
-        raise UsageError("which estate?", reason="Usage", hint="give --repo URL --path P, or --app FILE")
-    return read_roots(git, repo, revision, path)
-
-
-@recover.command(
-    epilog="Example: secretsops recover plan --repo https://git.example/estate.git --revision main --path root.yaml"
-)
-@_estate_options
-@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
-@click.pass_obj
-def plan(doors: Doors, /, repo: str, revision: str, path: str, file: str, output: str) -> int:
-    """Print what a rebuild would apply, in exact order, with the reason for each position; needs no cluster.
-
-    Exit code 1 when something in Git cannot be carried out; it is named, and the rest is planned.
-    """
-    git = doors.git()
-    roots, pins = _roots(git, repo, revision, path, file)
-    estate = walk(roots, git, doors.renderer(), pins=pins)
-    body = _plan_body(estate)
-    write_output((_plan_table(estate) if output == "table" else _formatted(body, output)).encode())
-    for problem in estate.problems:
-        click.echo(f"problem: {problem}", err=True)
-    return 1 if estate.problems else 0
-
-
-def _plan_body(estate: Estate) -> dict[str, Any]:
-    """Give the plan as stable plain data; no object bodies, so no secret."""
-    return {
-        "plan": estate.digest,
-        "pins": dict(sorted(estate.pins.items())),
-        "applications": [
-            {
-                "application": planned.app.key,
-                "parent": planned.parent,
-                "depth": planned.depth,
-                "revision": planned.revision,
-                "problems": [_problem(problem) for problem in planned.problems],
-                "excluded": [str(key) for key in planned.excluded],
-                "steps": [
-                    {
-                        "position": number,
-                        "phase": task.phase.value,
-                        "wave": task.wave,
-                        "group": task.key.group,
-                        "version": task.manifest.kind.version,
-                        "kind": task.key.kind,
-                        "namespace": task.key.namespace,
-                        "name": task.key.name,
-                        "hook": task.hook,
-                        "reason": task.reason,
-                    }
-                    for number, task in enumerate(planned.tasks, start=1)
-                ],
-            }
-            for planned in estate.applications
-        ],
-    }
-
-
-def _problem(problem: Problem) -> dict[str, str]:
-    return {"where": problem.where, "reason": problem.reason, "message": problem.message}
-
-
-def _plan_table(estate: Estate) -> str:
-    lines = []
-    for planned in estate.applications:
-        below = f" (child of {planned.parent})" if planned.parent else ""
-        lines.append(f"{planned.app.key} at {planned.revision[:12] or '?'}{below}")
-        rows = [
-            (str(number), task.phase.value, str(task.wave), str(task.key), task.reason)
-            for number, task in enumerate(planned.tasks, start=1)
-        ]
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
-        for row in rows:
-            cells = "  ".join(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True))
-            lines.append(f"  {cells}  {row[4]}")
-        lines += [f"  never applied: {key}, as Argo CD leaves this kind alone" for key in planned.excluded]
-        lines += [f"  PROBLEM {problem}" for problem in planned.problems]
-    total = sum(len(planned.tasks) for planned in estate.applications)
-    lines.append(f"{len(estate.applications)} application(s), {total} step(s), plan {estate.digest[:16]}")
-    return "\n".join(lines) + "\n"
-
-
-def _formatted(body: dict[str, Any], output: str) -> str:
-    return json.dumps(body, indent=2) + "\n" if output == "json" else dump(body)
+recover.add_command(plan)
 
 
 @recover.command(
     epilog="Example: secretsops recover run --repo https://git.example/estate.git --path root.yaml --context new "
     "--install install.yaml --journal ./rebuild"
 )
-@_estate_options
+@estate_options
 @_cluster_options
 @click.option("--dry-run", "only_show", is_flag=True, help="Print what would be written; write nothing.")
 @click.pass_obj
@@ -178,7 +74,7 @@ def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_sh
     Exit code 1 when a stage failed. A run that was killed is continued by `secretsops recover resume`.
     """
     git = doors.git()
-    roots, pins = _roots(git, repo, revision, path, file)
+    roots, pins = _chosen(doors, Choice(repo=repo, revision=revision, path=path, file=file))
     if only_show:
         request = RebuildRequest(roots=roots, pins=pins)
         lines = dry_run(request, cluster=doors.cluster(_target(options)), git=git, renderer=doors.renderer())
@@ -191,19 +87,27 @@ def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_sh
     epilog="Example: secretsops recover resume --repo https://git.example/estate.git --path root.yaml --context new "
     "--install install.yaml --journal ./rebuild"
 )
-@_estate_options
+@estate_options
 @_cluster_options
 @click.pass_obj
 def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **options: Any) -> int:
     """Continue a killed or failed run from its journal: same plan, same cluster, no hook twice."""
-    git = doors.git()
     folder = Path(options["journal"])
     pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
     place = f"{repo}@{revision}"
-    roots, pins = _roots(git, repo, pinned.get(place, revision), path, file)
+    roots, pins = _chosen(doors, Choice(repo=repo, revision=pinned.get(place, revision), path=path, file=file))
     # The plan's hash covers the pins as they were made: one spelled by its commit must not come on top of them.
     known = pinned if place in pinned or not repo else {**pins, **pinned}
     return _carry_out(doors, roots, known, options, resume=True)
+
+
+def _chosen(doors: Doors, choice: Choice) -> tuple[list[Manifest], dict[str, str]]:
+    """Give the roots and what is pinned; only where roots have to be found is the estate walked for it."""
+    if choice.path or choice.file:
+        return choose(doors.git(), choice)
+    estate = estate_of(doors.git(), doors.renderer(), choice)
+    place = f"{choice.repo}@{choice.revision}"
+    return list(estate.roots), {place: estate.pins[place]}
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -248,7 +152,7 @@ def _carry_out(
 
         write_atomic(Path(options["report"]), text.encode())
     output = options["output"]
-    write_output((_report_table(report) if output == "table" else _formatted(report.body(), output)).encode())
+    write_output((_report_table(report) if output == "table" else formatted(report.body(), output)).encode())
     return 0 if report.ok else 1
 
 
@@ -346,5 +250,5 @@ def status(journal: str, output: str) -> int:
         ]
         write_output(("\n".join(rows) + "\n").encode())
     else:
-        write_output(_formatted(body, output).encode())
+        write_output(formatted(body, output).encode())
     return 0 if body["complete"] else 1

@@ -1,0 +1,138 @@
+"""Which Applications are the roots of an estate: named by path or file, or found in the repository.
+
+Without a path the roots are the Applications that no other Application renders. Never here: rendering itself, clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recovery.app import CONTROL_NAMESPACE
+from recovery.argo import is_application, read_application
+from recovery.walk import Estate, check_roots, read_roots, walk
+from secretsops.errors import InvalidManifest, SyncRefused, UsageError
+from secretsops.files import read_input
+from secretsops.manifest import Manifest, load_all
+from secretsops.ports import GitRepos, Renderer
+
+_EXTENSIONS = (".yaml", ".yml", ".json")
+FOUND_LIMIT = 5000
+"""Applications looked at when roots are searched for; an estate holds no more (`walk.APP_LIMIT`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which estate is meant, as the command line says it."""
+
+    repo: str = ""
+    revision: str = "HEAD"
+    path: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An Application found in a repository, and the folder of its file."""
+
+    manifest: Manifest
+    folder: str
+
+
+def choose(git: GitRepos, choice: Choice) -> tuple[list[Manifest], dict[str, str]]:
+    """Give the root Applications and what is pinned already; found ones may still turn out to be children.
+
+    Raises:
+        UsageError: nothing is named, or what is named holds no root.
+        GitUnavailable, InvalidManifest: it cannot be read.
+    """
+    if choice.file:
+        if choice.path:
+            raise UsageError("--app and --path exclude each other", reason="Usage", hint="give one of them")
+        roots = check_roots(load_all(read_input(choice.file), source=choice.file), choice.file)
+        repo, revision = choice.repo, choice.revision
+        return roots, {f"{repo}@{revision}": git.resolve(repo, revision)} if repo else {}
+    if not choice.repo:
+        raise UsageError("which estate?", reason="Usage", hint="give --repo URL, with --path P, or --app FILE")
+    if choice.path:
+        return read_roots(git, choice.repo, choice.revision, choice.path)
+    commit = git.resolve(choice.repo, choice.revision)
+    found = find_applications(git, choice.repo, commit)
+    roots = [one.manifest for one in top_most(found, choice.repo)]
+    return check_roots(roots, f"{choice.repo} at {choice.revision}"), {f"{choice.repo}@{choice.revision}": commit}
+
+
+def estate_of(git: GitRepos, renderer: Renderer, choice: Choice) -> Estate:
+    """Give the whole estate; a root that another root turns out to render is none.
+
+    Raises:
+        UsageError, GitUnavailable, InvalidManifest: as `choose`.
+    """
+    roots, pins = choose(git, choice)
+    estate = walk(roots, git, renderer, pins=pins)
+    if choice.path or choice.file:
+        return estate
+    rendered = {
+        _place(task.manifest)
+        for planned in estate.applications
+        for task in planned.tasks
+        if is_application(task.manifest) and _place(task.manifest) != planned.app.key
+    }
+    rest = [root for root in roots if _place(root) not in rendered]
+    return walk(rest, git, renderer, pins=estate.pins) if rest and len(rest) < len(roots) else estate
+
+
+def find_applications(git: GitRepos, url: str, commit: str) -> list[Candidate]:
+    """Give every Application that stands in a file of a commit; files that are no manifests (templates) are passed by.
+
+    Raises:
+        UsageError: more than one estate can hold.
+    """
+    found: list[Candidate] = []
+    for path, content in sorted(git.tree(url, commit).files.items()):
+        if not path.endswith(_EXTENSIONS) or b"argoproj.io/" not in content:
+            continue
+        try:
+            manifests = load_all(content, source=path)
+        except InvalidManifest:
+            continue
+        folder = path.rpartition("/")[0]
+        found += [Candidate(manifest=m, folder=folder) for m in manifests if is_application(m) and m.name]
+        if len(found) > FOUND_LIMIT:
+            raise UsageError(
+                f"more than {FOUND_LIMIT} Applications in {url}", reason="TooMany", hint="name the roots by --path"
+            )
+    return found
+
+
+def top_most(found: Sequence[Candidate], url: str) -> list[Candidate]:
+    """Give those that stand in no folder which another of them renders from the same repository."""
+    result = []
+    for one in found:
+        below = any(_renders(other.manifest, url, one) for other in found if other is not one)
+        if not below:
+            result.append(one)
+    return result
+
+
+def _renders(parent: Manifest, url: str, child: Candidate) -> bool:
+    try:
+        sources = read_application(parent).sources
+    except (InvalidManifest, SyncRefused):
+        return False
+    for source in sources:
+        directory = source.directory
+        if not _same(source.url, url) or source.tool not in ("", "directory") or directory.include or directory.exclude:
+            continue  # what those render the walk will tell
+        deeper = directory.recurse and (not source.path or child.folder.startswith(f"{source.path}/"))
+        if deeper or child.folder == source.path:
+            return True
+    return False
+
+
+def _same(one: str, other: str) -> bool:
+    return one.rstrip("/").removesuffix(".git") == other.rstrip("/").removesuffix(".git")
+
+
+def _place(manifest: Manifest) -> str:
+    return f"{manifest.namespace or CONTROL_NAMESPACE}/{manifest.name}"
