@@ -15,6 +15,10 @@ from secretsops.manifest import GroupVersionKind, ObjectKey
 CONTROL_NAMESPACE = "argocd"
 """Where the peer keeps its Applications unless told otherwise; apps elsewhere carry their namespace in tracking ids."""
 
+IN_CLUSTER = "https://kubernetes.default.svc"
+IN_CLUSTER_NAME = "in-cluster"
+"""How the peer calls the cluster it runs in: by URL, and by name."""
+
 FIELD_MANAGER = "argocd-controller"
 """The peer's field manager (`util/argo`, v3.6), so that it can take over what we wrote without a conflict."""
 
@@ -144,13 +148,17 @@ class SyncPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IgnoreRule:
-    """Fields (JSON pointers) of matching objects that do not count as drift; `kind` and `group` may be `*`."""
+    """Fields of matching objects that do not count as drift; `kind` and `group` may be globs."""
 
     group: str
     kind: str
     name: str = ""
     namespace: str = ""
     pointers: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    """jq path expressions; see `recovery/jq.py` for what is read of the language."""
+    managers: tuple[str, ...] = ()
+    """Field managers whose fields do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +172,7 @@ class App:
     """Sources after the first; of an object that two of them render the last one counts."""
     destination: str
     """The namespace for objects that name none."""
+    project: str = "default"
     policy: SyncPolicy = field(default_factory=SyncPolicy)
     wave: int = 0
     ignored: tuple[IgnoreRule, ...] = ()

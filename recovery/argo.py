@@ -8,11 +8,13 @@ ignored: a rebuild that quietly leaves something out is worse than one that does
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from recovery.app import (
     CONTROL_NAMESPACE,
+    IN_CLUSTER,
+    IN_CLUSTER_NAME,
     App,
     Directory,
     Helm,
@@ -25,15 +27,19 @@ from recovery.app import (
     SyncPolicy,
     Variable,
 )
+from recovery.jq import parse
 from recovery.marks import CARRIED_OUT, wave_of
 from secretsops.durations import parse_duration
 from secretsops.errors import InvalidManifest, SyncRefused
 from secretsops.manifest import GroupVersionKind, Manifest
 
 APPLICATION = GroupVersionKind("argoproj.io", "v1alpha1", "Application")
-IN_CLUSTER = "https://kubernetes.default.svc"
 
 _TOOLS = ("helm", "kustomize", "directory", "plugin")
+
+
+def _in_cluster_alone(name: str) -> str:
+    return IN_CLUSTER if name == IN_CLUSTER_NAME else ""
 
 
 def is_application(manifest: Manifest) -> bool:
@@ -41,10 +47,12 @@ def is_application(manifest: Manifest) -> bool:
     return manifest.kind.group == APPLICATION.group and manifest.kind.kind == APPLICATION.kind
 
 
-def read_application(manifest: Manifest, *, namespace: str = CONTROL_NAMESPACE) -> App:
+def read_application(
+    manifest: Manifest, *, namespace: str = CONTROL_NAMESPACE, server_of: Callable[[str], str] = _in_cluster_alone
+) -> App:
     """Give the App that an Application declares; `status` and `operation` in it are ignored on purpose.
 
-    `namespace` stands in where the manifest names none.
+    `namespace` stands in where the manifest names none; `server_of` gives the API server of a destination by name.
 
     Raises:
         InvalidManifest: the spec is one the peer would refuse too (`InvalidSpecError`).
@@ -61,7 +69,8 @@ def read_application(manifest: Manifest, *, namespace: str = CONTROL_NAMESPACE) 
         namespace=manifest.namespace or namespace,
         source=sources[0],
         more_sources=sources[1:],
-        destination=_destination(name, _mapping(spec.get("destination"), name, "destination")),
+        destination=_destination(name, _mapping(spec.get("destination"), name, "destination"), server_of),
+        project=str(spec.get("project") or "default"),
         policy=_policy(name, policy),
         wave=wave_of(manifest),
         ignored=_ignored(name, spec.get("ignoreDifferences") or []),
@@ -87,12 +96,6 @@ def _refusal(name: str, message: str, hint: str, reason: str = "NotSupported") -
 def _refuse_unsupported(name: str, spec: Mapping[str, Any]) -> None:
     if spec.get("sourceHydrator"):
         raise _refusal(name, "spec.sourceHydrator is not read in this version", "point spec.source at the sync branch")
-    if spec.get("project") not in (None, "", "default"):
-        raise _refusal(
-            name,
-            f"project {spec['project']!r} may restrict what is applied, and projects are not read in this version",
-            "use project 'default' for a rebuild",
-        )
 
 
 def _sources(name: str, spec: Mapping[str, Any]) -> tuple[Source, ...]:
@@ -271,13 +274,13 @@ def _variables(name: str, jsonnet: Mapping[str, Any], field: str) -> tuple[Varia
     )
 
 
-def _destination(name: str, destination: Mapping[str, Any]) -> str:
+def _destination(name: str, destination: Mapping[str, Any], server_of: Callable[[str], str]) -> str:
     server, cluster = str(destination.get("server") or "").rstrip("/"), destination.get("name")
     if server and cluster:
         raise _invalid(name, "destination names both server and name", "keep one of them")
     if not server and not cluster:
         raise _invalid(name, "destination names neither server nor name", f"set server: {IN_CLUSTER}")
-    if (server and server != IN_CLUSTER) or (cluster and cluster != "in-cluster"):
+    if (server or server_of(str(cluster))) != IN_CLUSTER:
         raise _refusal(
             name,
             f"destination {server or cluster} is another cluster",
@@ -327,10 +330,10 @@ def _seconds(text: Any) -> float:
 def _ignored(name: str, rules: list[Any]) -> tuple[IgnoreRule, ...]:
     found = []
     for rule in rules:
-        if not isinstance(rule, dict) or set(rule) - {"group", "kind", "name", "namespace", "jsonPointers"}:
-            raise _refusal(
-                name, "ignoreDifferences by jq or by manager is not read in this version", "use jsonPointers"
-            )
+        if not isinstance(rule, dict):
+            raise _invalid(name, "spec.ignoreDifferences is not a list of mappings")
+        for expression in rule.get("jqPathExpressions") or ():
+            parse(str(expression))
         found.append(
             IgnoreRule(
                 group=rule.get("group") or "",
@@ -338,6 +341,8 @@ def _ignored(name: str, rules: list[Any]) -> tuple[IgnoreRule, ...]:
                 name=rule.get("name") or "",
                 namespace=rule.get("namespace") or "",
                 pointers=tuple(rule.get("jsonPointers") or ()),
+                paths=tuple(str(one) for one in rule.get("jqPathExpressions") or ()),
+                managers=tuple(str(one) for one in rule.get("managedFieldsManagers") or ()),
             )
         )
     return tuple(found)

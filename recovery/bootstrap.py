@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recovery.app import App, Health, HealthState, Source
+from recovery.app import CONTROL_NAMESPACE, App, Health, HealthState, Source
 from recovery.apply import apply_client_side, is_established, look, patiently, write
-from recovery.argo import read_application
+from recovery.argo import is_application, read_application
 from recovery.diff import in_sync
 from recovery.events import Observer, Quiet, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.health import aggregate, assess
 from recovery.journal import Header, Journal, fingerprint
+from recovery.judge import judge_of
 from recovery.marks import is_hook, is_skipped
 from recovery.order import ordered
+from recovery.setup import configured
 from recovery.sync import POLL, Outcome, World, fetch, sync
 from recovery.walk import Estate, walk
 from secretsops.errors import (
@@ -73,6 +75,8 @@ class RebuildRequest:
     """Apply and prove all SealedSecrets and ExternalSecrets of the estate before any application (stage 4)."""
     parallel: int = 4
     """Requests in flight at most."""
+    override_windows: str = ""
+    """Why sync windows do not count in this run; it stands in the report. "" when they do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +198,8 @@ def rebuild(
             hooks=request.hooks,
             parallel=request.parallel,
             pins=dict(estate.pins),
+            setup=estate.setup,
+            override_windows=request.override_windows,
         )
         return _Run(request, estate, world, uid).stages()
     finally:
@@ -223,6 +229,9 @@ class _Run:
         self.outcomes: list[Outcome] = []
         self.healths: dict[str, Health] = {}
         self.notes: list[str] = []
+        self.judge = judge_of(estate.setup.settings, world.renderer)
+        if request.override_windows:
+            self._note(f"sync windows were overridden: {request.override_windows}")
 
     def now(self) -> float:
         """Give seconds since the start."""
@@ -397,9 +406,12 @@ class _Run:
 
     def _applications(self) -> None:
         """Record the roots in the cluster as one would by hand, then sync them and everything below."""
-        apps = []
+        apps, setup = [], self.estate.setup
         for root in self.request.roots:
-            app = read_application(root)
+            if not is_application(root):
+                self._record(root)
+                continue
+            app = configured(read_application(root, server_of=setup.server_of), setup.settings)
             # A restored status or operation would make the peer believe it had synced.
             body = {name: value for name, value in root.body.items() if name not in ("status", "operation")}
             wanted = Manifest({**body, "metadata": {**root.metadata, "namespace": app.namespace}})
@@ -415,6 +427,18 @@ class _Run:
                 f"{len(failed)} of {len(self.outcomes)} applications failed; {deepest.app.key}: {deepest.message}",
                 reason="ApplicationsFailed",
             )
+
+    def _record(self, manifest: Manifest) -> None:
+        """Apply what configures Argo CD beside the roots; a kind that is not served yet is not ours to bring."""
+        metadata = {**manifest.metadata}
+        if manifest.kind != _NAMESPACE:
+            metadata["namespace"] = manifest.namespace or CONTROL_NAMESPACE
+            self._make_namespace(metadata["namespace"])
+        wanted = Manifest({**manifest.body, "metadata": metadata})
+        try:
+            self._write(wanted, look(self.cluster, wanted.kind, wanted.key), _INSTALL)
+        except UnknownKind:
+            self._note(f"{wanted.key} was not applied: its kind is not served yet")
 
     def _make_namespace(self, name: str) -> None:
         if look(self.cluster, _NAMESPACE, _named(name)) is None:
@@ -438,13 +462,14 @@ class _Run:
 
     def _look_over(self, outcome: Outcome) -> list[str]:
         """Give what is wrong with an application's objects; remember its health."""
-        plain = [m for m in outcome.objects if not is_hook(m) and not is_skipped(m)]
+        # A child Application answers for itself: it has an outcome of its own.
+        plain = [m for m in outcome.objects if not is_hook(m) and not is_skipped(m) and not is_application(m)]
         live = fetch(self.cluster, plain)
         verdicts: list[tuple[ObjectKey, Health | None]] = []
         reasons = []
         for manifest in plain:
             found = live.get(manifest.key)
-            health = assess(found) if found else Health(HealthState.MISSING)
+            health = self.judge(found) if found else Health(HealthState.MISSING)
             verdicts.append((manifest.key, health))
             if health is not None and health.state is not HealthState.HEALTHY:
                 reasons.append(f"{manifest.key} to be healthy ({health.state.value}: {health.message})")

@@ -38,6 +38,7 @@ def _cluster_options(command: Any) -> Any:
     for option in (
         click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file."),
         click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True),
+        click.option("--override-windows", default="", help="Sync in closed windows, for this reason (reported)."),
         click.option("--no-hooks", is_flag=True, help="Leave every hook out."),
         click.option("--patience", default=300.0, show_default=True, help="Seconds one wait may stand still."),
         click.option("--deadline", default=3600.0, show_default=True, help="Seconds for the whole run."),
@@ -136,6 +137,7 @@ def _carry_out(
         patience=options["patience"],
         deadline=options["deadline"],
         hooks=not options["no_hooks"],
+        override_windows=options["override_windows"],
     )
     cluster = doors.cluster(_target(options))
     report = rebuild(

@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from recovery.app import IgnoreRule
+from recovery.jq import drop, parse
 from recovery.marks import LAST_APPLIED
 from secretsops.manifest import Manifest
 
@@ -251,10 +252,9 @@ def changes(live: Manifest, wanted: Manifest, ignored: Sequence[IgnoreRule] = ()
         normalised(Manifest(_last_applied(live))), current, target, keyed=wanted.kind.group in _GROUPS_WITH_KEYS
     )
     for rule in ignored:
-        if _selects(rule, wanted):
-            for pointer in rule.pointers:
-                _drop(current, pointer)
-                _drop(merged, pointer)
+        if selects(rule, wanted):
+            for side in (current, merged):
+                leave_out(side, rule, live)
     is_secret = wanted.kind.kind == "Secret" and not wanted.kind.group
     found: list[Change] = []
     _collect(current, merged, "", found, masked=is_secret)
@@ -286,7 +286,36 @@ def normalised(manifest: Manifest) -> dict[str, Any]:
     return body
 
 
-def _selects(rule: IgnoreRule, manifest: Manifest) -> bool:
+def leave_out(body: dict[str, Any], rule: IgnoreRule, live: Manifest) -> None:
+    """Remove from `body` what the rule names; `live` says which manager owns which field."""
+    for pointer in rule.pointers:
+        _drop(body, pointer)
+    for expression in rule.paths:
+        drop(body, parse(expression))
+    for entry in live.metadata.get("managedFields") or []:
+        if isinstance(entry, dict) and entry.get("manager") in rule.managers:
+            _drop_owned(body, entry.get("fieldsV1"))
+
+
+def _drop_owned(body: Any, fields: Any) -> None:
+    """Remove what one entry of managedFields owns: `f:name` a field, `k:{…}` the element with these keys."""
+    if not isinstance(fields, dict):
+        return
+    for name, inside in fields.items():
+        if name.startswith("f:") and isinstance(body, dict):
+            if inside:
+                _drop_owned(body.get(name[2:]), inside)
+            else:
+                body.pop(name[2:], None)
+        elif name.startswith("k:") and isinstance(body, list):
+            keys = json.loads(name[2:])
+            for item in body:
+                if isinstance(item, dict) and all(item.get(key) == value for key, value in keys.items()):
+                    _drop_owned(item, inside)
+
+
+def selects(rule: IgnoreRule, manifest: Manifest) -> bool:
+    """Say whether an ignore rule speaks of an object."""
     key = manifest.key
     return (
         fnmatchcase(key.group, rule.group)

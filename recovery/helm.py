@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from recovery.app import App, Source
 from recovery.environment import expanded
+from recovery.globs import doublestar
 from secretsops.errors import RenderFailed
 from secretsops.ports import HelmTemplate
 
@@ -86,7 +86,7 @@ def _value_files(source: Source, files: Files, variables: Mapping[str, str]) -> 
         ref, path = _place(source, expanded(text, _keep_ref(text, files, variables)))
         tree = files.lent[ref] if ref else files.repository
         if _GLOB.search(path):
-            matching = sorted(name for name in tree if _doublestar(path).fullmatch(name))
+            matching = sorted(name for name in tree if doublestar(path).fullmatch(name))
             if not matching and not source.helm.ignore_missing_files:
                 raise RenderFailed(f"no value file matches {text}", reason="NoValueFile")
             found |= {(ref, name): tree[name] for name in matching if (ref, name) not in {*found, *explicit}}
@@ -135,26 +135,3 @@ def _one_file(source: Source, files: Files, text: str) -> bytes:
     if path not in tree:
         raise RenderFailed(f"file parameter {text} is not in the repository", reason="NoValueFile")
     return tree[path]
-
-
-def _doublestar(pattern: str) -> Any:
-    """Give a doublestar glob as an expression: `**` crosses `/`, the rest does not. RE2 matches in linear time."""
-    import re2
-
-    out, index = "", 0
-    while index < len(pattern):
-        if pattern.startswith("**/", index):
-            out, index = out + "(?:[^/]+/)*", index + 3
-        elif pattern.startswith("**", index):
-            out, index = out + ".*", index + 2
-        elif pattern[index] == "*":
-            out, index = out + "[^/]*", index + 1
-        elif pattern[index] == "?":
-            out, index = out + "[^/]", index + 1
-        elif pattern[index] == "{" and "}" in pattern[index:]:
-            end = pattern.index("}", index)
-            out += "(?:" + "|".join(re.escape(word) for word in pattern[index + 1 : end].split(",")) + ")"
-            index = end + 1
-        else:
-            out, index = out + re.escape(pattern[index]), index + 1
-    return re2.compile(out)

@@ -12,6 +12,7 @@ from secretsops.manifest import Manifest
 
 PREFIX = "argocd.argoproj.io/"
 TRACKING = PREFIX + "tracking-id"
+INSTALLATION = PREFIX + "installation-id"
 HOOK_FINALIZER = PREFIX + "hook-finalizer"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from recovery.app import Health, HealthState, short
 from recovery.health import assess
+from recovery.judge import Judge
 from recovery.marks import HOOK_FINALIZER, DeletePolicy, Phase, delete_policies, ignores_health
 from recovery.order import Task
 from secretsops.manifest import Manifest, ObjectKey
@@ -84,7 +85,11 @@ ChildGate = Callable[[Manifest], Health]
 
 
 def judge(
-    tasks: Sequence[Task], live: Mapping[ObjectKey, Manifest], progress: Progress, child: ChildGate
+    tasks: Sequence[Task],
+    live: Mapping[ObjectKey, Manifest],
+    progress: Progress,
+    child: ChildGate,
+    assess: Judge = assess,
 ) -> list[Reason]:
     """Update the results of running tasks from what lives; give what is still waited for."""
     waiting = []
@@ -102,13 +107,13 @@ def judge(
             result.state = State.FAILED
             result.message = f"resource {short(task.key)} is missing, it might have been deleted"
         else:
-            reason = _judge_one(task, found, result, child)
+            reason = _judge_one(task, found, result, child, assess)
             if reason:
                 waiting.append(reason)
     return waiting
 
 
-def _judge_one(task: Task, found: Manifest, result: Result, child: ChildGate) -> Reason | None:
+def _judge_one(task: Task, found: Manifest, result: Result, child: ChildGate, assess: Judge) -> Reason | None:
     """Settle one running task by the health of its object."""
     is_child = task.key.kind == "Application" and task.key.group == "argoproj.io"
     health = child(found) if is_child else assess(found)
@@ -140,12 +145,18 @@ def _may_recover(task: Task) -> bool:
     return task.key.group in _SECRET_GROUPS or task.key.group == "apps" or task.key.kind == "Pod"
 
 
-def decide(tasks: Sequence[Task], live: Mapping[ObjectKey, Manifest], progress: Progress, child: ChildGate) -> Decision:
+def decide(
+    tasks: Sequence[Task],
+    live: Mapping[ObjectKey, Manifest],
+    progress: Progress,
+    child: ChildGate,
+    assess: Judge = assess,
+) -> Decision:
     """Give what to do next; updates `progress` from `live` first.
 
     A failed task lets the others of its wave finish, starts no later wave, and sets off the SyncFail hooks.
     """
-    waiting = judge(tasks, live, progress, child)
+    waiting = judge(tasks, live, progress, child, assess)
     main = [task for task in tasks if task.phase is not Phase.SYNC_FAIL]
     failed = [task for task in main if _state(progress, task) is State.FAILED]
     if waiting and not failed:

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 
 from recovery.app import App, Directory, Problem, Variable, is_cluster_scoped
 from recovery.environment import build_environment, expanded
+from recovery.globs import matches
 from recovery.helm import Files, template_of
 from recovery.kustomize import edited
-from recovery.marks import CARRIED_OUT, TRACKING, options_of, tracking_id, unknown_hooks
+from recovery.marks import CARRIED_OUT, INSTALLATION, TRACKING, options_of, tracking_id, unknown_hooks
+from recovery.setup import Settings, Tracking
 from recovery.sources import Checkout
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey, load_values
@@ -28,8 +30,6 @@ SIZE_LIMIT = 10 * 1024 * 1024
 """Bytes of manifests in one folder (`reposerver.max.combined.directory.manifests.size`)."""
 _EXTENSIONS = (".yaml", ".yml", ".json")
 _LIKE_A_MANIFEST = tuple(re.compile(rb"(?m)^" + word) for word in (rb"apiVersion:\s", rb"kind:\s", rb"metadata:"))
-_BRACE_LIMIT = 256
-"""Alternatives one glob may spell out with braces; more is an attack or a mistake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,31 +52,37 @@ class Kinds:
     api_versions: Sequence[str] = ()
 
 
-def render(app: App, checkouts: Sequence[Checkout], *, kinds: Kinds, renderer: Renderer) -> Rendered:
+def render(
+    app: App, checkouts: Sequence[Checkout], *, kinds: Kinds, renderer: Renderer, settings: Settings | None = None
+) -> Rendered:
     """Give the manifests of an application, namespaced and tracked as the peer writes them.
 
-    `checkouts` are its sources in order. Of an object that two sources render the last one counts, as in the peer;
+    `checkouts` are its sources in order, `settings` what argocd-cm says (nothing, if it is left out).
+    Of an object that two sources render the last one counts, as in the peer;
     twice in one source is a problem. Raw manifests are never altered in place.
 
     Raises:
         RenderFailed, MissingExtra: a chart, kustomization or program does not render.
     """
     problems: list[Problem] = []
-    sources = [read_source(app, checkout, kinds, renderer, problems) for checkout in checkouts]
+    settings = settings or Settings()
+    sources = [
+        read_source(app, checkout, kinds, renderer, problems, options=settings.build_options) for checkout in checkouts
+    ]
     known = {**kinds.scopes, **custom_scopes([manifest for found in sources for _, manifest in found])}
     by_key: dict[ObjectKey, tuple[str, Manifest, int]] = {}
     nameless: list[Manifest] = []
     excluded: list[ObjectKey] = []
     for number, found in enumerate(sources):
         for where, raw in found:
-            if is_excluded(raw.kind):
+            if is_excluded(raw.kind) or not settings.manages(raw.kind):
                 excluded.append(raw.key)
                 continue
             problem = _objection(where, raw)
             if problem:
                 problems.append(problem)
                 continue
-            manifest = stamp(app, raw, known)
+            manifest = stamp(app, raw, known, settings)
             if not manifest.name:
                 nameless.append(manifest)
                 continue
@@ -91,10 +97,19 @@ def render(app: App, checkouts: Sequence[Checkout], *, kinds: Kinds, renderer: R
 
 
 def read_source(
-    app: App, checkout: Checkout, kinds: Kinds, renderer: Renderer, problems: list[Problem]
+    app: App,
+    checkout: Checkout,
+    kinds: Kinds,
+    renderer: Renderer,
+    problems: list[Problem],
+    *,
+    options: Sequence[str] = (),
 ) -> list[tuple[str, Manifest]]:
-    """Give (where, manifest) pairs of one source; what cannot be read goes to `problems`."""
-    source, variables = checkout.source, build_environment(app, checkout.source, checkout.tree.revision)
+    """Give (where, manifest) pairs of one source; what cannot be read goes to `problems`.
+
+    `options` are those of every `kustomize build`.
+    """
+    source, variables = checkout.source, build_environment(app, checkout.source, checkout.tree.revision, app.project)
     if checkout.tool == "helm":
         files = Files(repository=checkout.repository, lent=checkout.lent)
         wanted = template_of(app, source, files, variables, api_versions=kinds.api_versions)
@@ -103,7 +118,7 @@ def read_source(
         return [(where, manifest) for where, manifest in found if not (source.helm.skip_tests and _is_test(manifest))]
     if checkout.tool == "kustomize":
         edits = edited(checkout.repository, source.path, source.kustomize, variables)
-        text = renderer.kustomize(edits, source.path).encode()
+        text = renderer.kustomize(edits, source.path, options).encode()
         return _documents(source.path or ".", text, problems)
     return read_folder(checkout, variables, renderer, problems)
 
@@ -169,8 +184,10 @@ def custom_scopes(manifests: Sequence[Manifest]) -> dict[tuple[str, str], bool]:
     return scopes
 
 
-def stamp(app: App, raw: Manifest, scopes: Mapping[tuple[str, str], bool]) -> Manifest:
-    """Give a copy with its namespace settled and the tracking annotation set.
+def stamp(
+    app: App, raw: Manifest, scopes: Mapping[tuple[str, str], bool], settings: Settings | None = None
+) -> Manifest:
+    """Give a copy with its namespace settled and marked as the application's (annotation, label or both).
 
     Compat: a CustomResourceDefinition is never tracked (recorded in `crd-and-cr`).
     """
@@ -181,10 +198,19 @@ def stamp(app: App, raw: Manifest, scopes: Mapping[tuple[str, str], bool]) -> Ma
     elif not metadata.get("namespace") and app.destination:
         metadata["namespace"] = app.destination
     manifest = Manifest(body)
-    if raw.kind.kind != "CustomResourceDefinition":
-        annotations = dict(metadata.get("annotations") or {})
+    settings = settings or Settings()
+    if raw.kind.kind == "CustomResourceDefinition":
+        return manifest
+    annotations = dict(metadata.get("annotations") or {})
+    if settings.tracking is not Tracking.LABEL:
         annotations[TRACKING] = tracking_id(app.tracking_name, manifest, app.destination)
+    if settings.installation and settings.tracking is not Tracking.LABEL:
+        annotations[INSTALLATION] = settings.installation
+    if annotations:
         metadata["annotations"] = annotations
+    if settings.tracking is not Tracking.ANNOTATION:
+        name = app.tracking_name[:63] if settings.tracking is Tracking.BOTH else app.tracking_name
+        metadata["labels"] = {**(metadata.get("labels") or {}), settings.label: name}
     return manifest
 
 
@@ -284,124 +310,6 @@ def _objects(where: str, value: object) -> list[Manifest]:
     if not isinstance(value.get("metadata", {}), dict):
         raise InvalidManifest("metadata is not a mapping", where=where, reason="NotAnObject")
     return [Manifest(value)]
-
-
-# --- globs ---------------------------------------------------------------------------------------------
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Say whether a gobwas glob without separators matches: `*` and `?` cross `/`, `[a-z]`, `{a,b}`, `\\` escapes.
-
-    Linear in path length times pattern length, whatever the pattern; a broken pattern matches nothing.
-    """
-    return any(_matches_plain(tokens, path) for tokens in map(_tokens, _alternatives(pattern)) if tokens is not None)
-
-
-def _alternatives(pattern: str) -> list[str]:
-    """Write braces out, innermost last; gives no more than the limit."""
-    done: list[str] = []
-    todo = [pattern]
-    while todo and len(todo) + len(done) <= _BRACE_LIMIT:
-        current = todo.pop()
-        opened = _unescaped(current, "{")
-        if opened < 0:
-            done.append(current)
-            continue
-        parts, closed = _split_braces(current, opened)
-        if closed < 0:
-            return []
-        todo.extend(current[:opened] + part + current[closed + 1 :] for part in parts)
-    return done
-
-
-def _unescaped(text: str, wanted: str) -> int:
-    index = 0
-    while index < len(text):
-        if text[index] == "\\":
-            index += 1
-        elif text[index] == wanted:
-            return index
-        index += 1
-    return -1
-
-
-def _split_braces(text: str, opened: int) -> tuple[list[str], int]:
-    parts: list[str] = []
-    depth, start, index = 0, opened + 1, opened
-    while index < len(text):
-        letter = text[index]
-        if letter == "\\":
-            index += 1
-        elif letter == "{":
-            depth += 1
-        elif letter == "}":
-            depth -= 1
-            if not depth:
-                return [*parts, text[start:index]], index
-        elif letter == "," and depth == 1:
-            parts.append(text[start:index])
-            start = index + 1
-        index += 1
-    return [], -1
-
-
-_ANY = ("*", "")
-
-
-def _tokens(pattern: str) -> list[tuple[str, str]] | None:
-    """Give (kind, text) tokens: `*`, `?`, `=` literal, `[` class, `!` negated class."""
-    tokens: list[tuple[str, str]] = []
-    index = 0
-    while index < len(pattern):
-        letter = pattern[index]
-        if letter == "*":
-            if not tokens or tokens[-1] != _ANY:
-                tokens.append(_ANY)
-        elif letter == "?":
-            tokens.append(("?", ""))
-        elif letter == "[":
-            end = pattern.find("]", index + 1)
-            if end < 0:
-                return None
-            inner = pattern[index + 1 : end]
-            tokens.append(("!", inner[1:]) if inner.startswith("!") else ("[", inner))
-            index = end
-        else:
-            if letter == "\\" and index + 1 < len(pattern):
-                index += 1
-            tokens.append(("=", pattern[index]))
-        index += 1
-    return tokens
-
-
-def _matches_plain(tokens: list[tuple[str, str]], text: str) -> bool:
-    """Match with one remembered star: O(tokens * text), no recursion."""
-    at = here = 0
-    star, mark = -1, 0
-    while here < len(text):
-        if at < len(tokens) and tokens[at] == _ANY:
-            star, mark = at, here
-            at += 1
-        elif at < len(tokens) and _one(tokens[at], text[here]):
-            at, here = at + 1, here + 1
-        elif star >= 0:
-            mark += 1
-            at, here = star + 1, mark
-        else:
-            return False
-    return all(token == _ANY for token in tokens[at:])
-
-
-def _one(token: tuple[str, str], letter: str) -> bool:
-    kind, text = token
-    if kind == "=":
-        return letter == text
-    if kind == "?":
-        return True
-    inside = letter in text
-    if len(text) == 3 and text[1] == "-":
-        inside = text[0] <= letter <= text[2]
-    return inside if kind == "[" else not inside
 
 
 def namespace_of(app: App) -> Manifest:

@@ -32,8 +32,10 @@ class Checkout:
     lent: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict, repr=False)
 
 
-def check_out(app: App, git: GitRepos, pin: Pin, merge: Merge) -> list[Checkout]:
-    """Give the sources that render something, in order, each at its pinned commit.
+def check_out(
+    app: App, git: GitRepos, pin: Pin, merge: Merge, disabled: frozenset[str] = frozenset()
+) -> list[Checkout]:
+    """Give the sources that render something, in order, each at its pinned commit; `disabled` tools read plain files.
 
     Raises:
         GitUnavailable: a repository gives no answer or has no such revision.
@@ -50,6 +52,7 @@ def check_out(app: App, git: GitRepos, pin: Pin, merge: Merge) -> list[Checkout]
         tree = git.tree(source.url, commit, source.path)
         merged = _with_settings_in_git(app, source, tree, merge)
         tool = merged.tool or detected(tree)
+        tool = "directory" if tool in disabled else tool
         needs_all = tool in ("helm", "kustomize") or any(path.endswith(".jsonnet") for path in tree.files)
         files: Mapping[str, bytes] = git.tree(source.url, commit).files if needs_all else {}
         asked = {text[1:].partition("/")[0] for text in _files_asked(merged) if text.startswith("$")}

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from recovery.app import FIELD_MANAGER, Health, HealthState
-from recovery.argo import APPLICATION, IN_CLUSTER
+from recovery.app import FIELD_MANAGER, IN_CLUSTER, Health, HealthState
+from recovery.argo import APPLICATION
 from recovery.diff import in_sync
 from recovery.health import aggregate, assess
 from recovery.marks import Phase, is_hook

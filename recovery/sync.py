@@ -17,13 +17,17 @@ from recovery.apply import is_established, look, patiently, release, remove, wri
 from recovery.argo import is_application, merge_source, read_application
 from recovery.events import AppEnded, AppStarted, Event, Observer, Quiet, StepDone, Waiting
 from recovery.journal import HookStep, Journal
+from recovery.judge import judge_of
 from recovery.marks import DeletePolicy, delete_policies
 from recovery.order import Task, ordered
 from recovery.plan import Done, Progress, Reason, Result, Run, State, Wait, decide, finished_hooks, kind_runs
+from recovery.project import objection_to_app, refused_objects
 from recovery.render import Kinds, namespace_of, render
+from recovery.setup import Setup, configured
 from recovery.sources import Pins, check_out
 from recovery.status import publish
-from secretsops.errors import ApiError, SecretsOpsError, UnknownKind
+from recovery.windows import BLOCKED, gate
+from secretsops.errors import ApiError, SecretsOpsError, SyncRefused, UnknownKind
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Clock, Cluster, GitRepos, Renderer
 
@@ -56,6 +60,10 @@ class World:
     hooks: bool = True
     parallel: int = 4
     with_status: bool = True
+    setup: Setup = field(default_factory=Setup)
+    """Projects and settings of the installation, as the plan read them from Git."""
+    override_windows: str = ""
+    """Why sync windows do not count in this run; "" when they do."""
     pins: dict[str, str] = field(default_factory=dict)
     """`url@revision` to commit: one text means one commit for the whole run, also where there is no journal."""
 
@@ -125,7 +133,9 @@ def _advance(run: _Running, estate: _Estate, pool: ThreadPoolExecutor) -> bool:
             _prepare(run, estate)  # (1) tree, (2) wanted
             return True
         _observe(run, world)  # (3) live
-        decision = decide(run.tasks, run.live, run.progress, lambda found: estate.health_of(found, run))  # (4) decide
+        decision = decide(
+            run.tasks, run.live, run.progress, lambda found: estate.health_of(found, run), estate.judge
+        )  # (4) decide
         _settle_hooks(run, estate)
         match decision:  # (5) act or wait
             case Run(tasks=tasks):
@@ -150,6 +160,7 @@ def _prepare(run: _Running, estate: _Estate) -> None:
     An application that the killed run had finished is looked over again, but none of its hooks runs a second time.
     """
     world, app = estate.world, run.app
+    _check_permission(app, world)
     pins = _JournaledPins(world)
     attempt = world.journal.attempts.get(app.key) if world.journal else None
     if attempt and attempt.ended != "Failed":
@@ -160,9 +171,12 @@ def _prepare(run: _Running, estate: _Estate) -> None:
         run.started = int(world.clock.now().timestamp())
         if world.journal:
             world.journal.record("attempt", app=app.key, revision=revision, started=run.started, number=run.attempt)
-    checkouts = check_out(app, world.git, pins, partial(merge_source, app.name))
-    rendered = render(app, checkouts, kinds=estate.kinds(), renderer=world.renderer)
-    run.problems, run.wanted = rendered.problems, rendered.manifests
+    settings, kinds, project = world.setup.settings, estate.kinds(), world.setup.project(app.project)
+    checkouts = check_out(app, world.git, pins, partial(merge_source, app.name), settings.disabled)
+    rendered = render(app, checkouts, kinds=kinds, renderer=world.renderer, settings=settings)
+    assert project is not None
+    run.problems = [*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)]
+    run.wanted = rendered.manifests
     run.progress, run.stalled = {}, {}
     run.tasks = ordered(
         app,
@@ -179,9 +193,24 @@ def _prepare(run: _Running, estate: _Estate) -> None:
     run.revision, run.moved = revision, world.clock.monotonic()
     parent = run.parent.app.key if run.parent else ""
     estate.tell(AppStarted(at=estate.now(), app=app.key, parent=parent, revision=revision, objects=len(run.tasks)))
-    if rendered.problems:
-        listed = "; ".join(str(problem) for problem in rendered.problems[:5])
-        _end(run, estate, succeeded=False, message=f"{len(rendered.problems)} problem(s) in Git: {listed}")
+    if run.problems:
+        listed = "; ".join(str(problem) for problem in run.problems[:5])
+        _end(run, estate, succeeded=False, message=f"{len(run.problems)} problem(s) in Git: {listed}")
+
+
+def _check_permission(app: App, world: World) -> None:
+    """Hold the application against its project: may it be synced at all, and now?
+
+    Raises:
+        SyncRefused: no; in the peer's words. A closed window can be overridden with a reason, which is recorded.
+    """
+    project = world.setup.project(app.project)
+    refusal = objection_to_app(app, project)
+    if refusal or project is None:
+        raise SyncRefused(refusal, reason="NotPermitted" if project else "ProjectMissing")
+    if not world.override_windows and not gate(project.windows_for(app), now=world.clock.now()).manual:
+        hint = "wait for the window, or give --override-windows REASON"
+        raise SyncRefused(BLOCKED, reason="SyncWindow", hint=hint)
 
 
 class _JournaledPins(Pins):
@@ -467,7 +496,7 @@ class _Estate:
     def __init__(self, world: World) -> None:
         self.world = world
         self.runs: dict[str, _Running] = {}
-        self._scopes: dict[tuple[str, str], bool] = {}
+        self.judge = judge_of(world.setup.settings, world.renderer)
 
     def now(self) -> float:
         """Give seconds since the start of the run."""
@@ -510,7 +539,8 @@ class _Estate:
     def add_child(self, manifest: Manifest, parent: _Running, result: Result) -> None:
         """Register the child that an Application object declares; one that cannot be carried out fails its task."""
         try:
-            self.add(read_application(manifest), parent)
+            setup = self.world.setup
+            self.add(configured(read_application(manifest, server_of=setup.server_of), setup.settings), parent)
         except SecretsOpsError as error:
             result.state, result.message = State.FAILED, f"{error.message} ({error.reason})"
 

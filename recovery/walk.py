@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from recovery.app import App, Problem
 from recovery.argo import is_application, merge_source, read_application
 from recovery.order import Task, ordered
+from recovery.project import objection_to_app, refused_objects
 from recovery.render import Kinds, Rendered, kinds_of, namespace_of, render
+from recovery.setup import Settings, Setup, configured, of_control_plane, read_setup
 from recovery.sources import Pins, check_out
 from secretsops.errors import InvalidManifest, SecretsOpsError, SyncRefused, UsageError
 from secretsops.manifest import Manifest, ObjectKey, load_all
@@ -23,6 +25,8 @@ from secretsops.ports import GitRepos, Renderer
 
 APP_LIMIT = 5000
 DEPTH_LIMIT = 32
+PASSES = 4
+"""Walks at most until what the estate defines for itself (kinds, projects, settings) is known everywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +52,14 @@ class Estate:
     applications: Sequence[Planned]
     pins: Mapping[str, str]
     roots: Sequence[Manifest] = field(repr=False, default=())
+    setup: Setup = field(repr=False, default_factory=Setup)
+    """Projects, settings, repositories and clusters that Git declares."""
+    setup_problems: Sequence[Problem] = ()
 
     @property
     def problems(self) -> list[Problem]:
         """Give everything that would stop a rebuild."""
-        return [problem for planned in self.applications for problem in planned.problems]
+        return [*self.setup_problems, *(problem for planned in self.applications for problem in planned.problems)]
 
     @property
     def digest(self) -> str:
@@ -80,10 +87,26 @@ def read_roots(git: GitRepos, url: str, revision: str, path: str) -> tuple[list[
     return check_roots(roots, f"{path or '/'} at {revision}"), {f"{url}@{revision or 'HEAD'}": commit}
 
 
+def is_setup(manifest: Manifest) -> bool:
+    """Say whether an object configures Argo CD itself: it may stand beside the roots, as one applies it by hand."""
+    kind = manifest.kind
+    return (kind.group, kind.kind) in _SETUP_KINDS
+
+
+_SETUP_KINDS = {
+    ("argoproj.io", "AppProject"),
+    ("", "ConfigMap"),
+    ("", "Secret"),
+    ("", "Namespace"),
+    ("bitnami.com", "SealedSecret"),
+    ("external-secrets.io", "ExternalSecret"),
+}
+
+
 def check_roots(roots: Sequence[Manifest], where: str) -> list[Manifest]:
-    """Give the roots if they are Applications, all of them."""
-    strangers = [str(root.key) for root in roots if not is_application(root)]
-    if not roots or strangers:
+    """Give the roots if they are Applications, with what configures Argo CD beside them."""
+    strangers = [str(root.key) for root in roots if not is_application(root) and not is_setup(root)]
+    if strangers or not any(is_application(root) for root in roots):
         found = f"also {strangers[0]}" if strangers else "nothing"
         raise UsageError(
             f"{where} should hold root Applications, it holds {found}",
@@ -98,15 +121,22 @@ def walk(
 ) -> Estate:
     """Give the whole estate below `roots`; what cannot be read is a problem of its application, never an exception.
 
-    `pins` fixes `url@revision` texts to commits. Kinds defined by CRDs anywhere in the estate are known everywhere:
-    charts are rendered once more against the API versions that will exist (reference argocd §4.4).
+    `pins` fixes `url@revision` texts to commits. What the estate itself defines is known everywhere in it, wherever it
+    stands: kinds by CRDs (charts are rendered once more against the API versions that will exist), projects, settings
+    and clusters. So it is walked until nothing new is found; only the last walk judges what projects permit.
     """
     pin = Pins(git, dict(pins or {}))
     doors = _Doors(git=git, renderer=renderer, pin=pin)
-    first = _walk(roots, doors, Kinds())
-    kinds = kinds_of([task.manifest for planned in first for task in planned.tasks])
-    applications = _walk(roots, doors, kinds) if kinds != Kinds() else first
-    return Estate(applications=applications, pins=pin.known, roots=roots)
+    kinds, (setup, problems) = Kinds(), read_setup(roots)
+    for _ in range(PASSES):
+        found = _walk(roots, doors, kinds, replace(setup, lenient=True))
+        manifests = [task.manifest for planned in found for task in planned.tasks]
+        before = kinds, setup
+        kinds, (setup, problems) = kinds_of(manifests), read_setup([*roots, *of_control_plane(manifests)])
+        if before == (kinds, setup):
+            break
+    applications = _walk(roots, doors, kinds, setup)
+    return Estate(applications=applications, pins=pin.known, roots=roots, setup=setup, setup_problems=problems)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +144,27 @@ class _Doors:
     git: GitRepos
     renderer: Renderer
     pin: Pins
+    memo: dict[str, tuple[App, Kinds, Settings, Rendered]] = field(default_factory=dict)
+    """What an application rendered to, and from what: one walk after the other renders only what changed."""
+
+    def rendered(self, app: App, kinds: Kinds, settings: Settings) -> Rendered:
+        """Check out and render, or give what the same application rendered to; raises as both do."""
+        kept = self.memo.get(app.key)
+        if kept is None or kept[:3] != (app, kinds, settings):
+            checkouts = check_out(app, self.git, self.pin, partial(merge_source, app.name), settings.disabled)
+            found = render(app, checkouts, kinds=kinds, renderer=self.renderer, settings=settings)
+            self.memo[app.key] = kept = (app, kinds, settings, found)
+        return kept[3]
 
 
-def _walk(roots: Sequence[Manifest], doors: _Doors, kinds: Kinds) -> list[Planned]:
-    todo: list[tuple[Manifest, str, int]] = [(root, "", 0) for root in roots]
+def _walk(roots: Sequence[Manifest], doors: _Doors, kinds: Kinds, setup: Setup) -> list[Planned]:
+    todo: list[tuple[Manifest, str, int]] = [(root, "", 0) for root in roots if is_application(root)]
     seen: set[str] = set()
     result: list[Planned] = []
     while todo:
         manifest, parent, depth = todo.pop(0)
         try:
-            app = read_application(manifest)
+            app = configured(read_application(manifest, server_of=setup.server_of), setup.settings)
         except (InvalidManifest, SyncRefused) as error:
             problem = Problem(where=parent or "root", reason=error.reason, message=error.message)
             result.append(_broken(manifest, parent, depth, problem))
@@ -135,7 +176,7 @@ def _walk(roots: Sequence[Manifest], doors: _Doors, kinds: Kinds) -> list[Planne
             problem = Problem(where=parent, reason="TooMany", message="the applications generate themselves")
             result.append(Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem]))
             continue
-        planned = _plan_one(app, parent, depth, doors, kinds)
+        planned = _plan_one(app, parent, depth, doors, kinds, setup)
         result.append(planned)
         todo.extend((t.manifest, app.key, depth + 1) for t in planned.tasks if is_application(t.manifest))
     return result
@@ -149,12 +190,17 @@ def _broken(manifest: Manifest, parent: str, depth: int, problem: Problem) -> Pl
     return Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem])
 
 
-def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds) -> Planned:
-    revision = ""
+def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, setup: Setup) -> Planned:
+    revision, project = "", setup.project(app.project)
+    refusal = objection_to_app(app, project)
+    if refusal or project is None:
+        reason = "NotPermitted" if project else "ProjectMissing"
+        problem = Problem(where=app.key, reason=reason, message=refusal)
+        return Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem])
+    settings = setup.settings
     try:
         revision = doors.pin(app.source.url, app.source.revision)
-        checkouts = check_out(app, doors.git, doors.pin, partial(merge_source, app.name))
-        rendered = render(app, checkouts, kinds=kinds, renderer=doors.renderer)
+        rendered = doors.rendered(app, kinds, settings)
     except SecretsOpsError as error:
         problem = Problem(where=app.key, reason=error.reason, message=error.message)
         return Planned(app=app, parent=parent, depth=depth, revision=revision, problems=[problem])
@@ -165,7 +211,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds) ->
         depth=depth,
         revision=revision,
         tasks=tasks,
-        problems=rendered.problems,
+        problems=[*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)],
         excluded=rendered.excluded,
     )
 

@@ -373,11 +373,20 @@ class Renderer(Protocol):
     def helm(self, template: HelmTemplate) -> Sequence[tuple[str, str]]:
         """Give (template path, rendered text): CRDs first, then templates by path, without notes and partials."""
 
-    def kustomize(self, files: Mapping[str, bytes], folder: str) -> str:
-        """Give the YAML documents that the kustomization in `folder` builds; `files` is all it may refer to."""
+    def kustomize(self, files: Mapping[str, bytes], folder: str, options: Sequence[str] = ()) -> str:
+        """Give the YAML documents that the kustomization in `folder` builds; `files` is all it may refer to.
+
+        `options` are those of `kustomize build`; one that reaches out of the build is refused.
+        """
 
     def jsonnet(self, program: JsonnetProgram) -> str:
         """Give the JSON text that a Jsonnet file evaluates to."""
+
+    def lua_health(self, script: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Give what a Lua health script says of an object (`status`, `message`), None where it returns nothing.
+
+        The script sees the object as `obj` and a small standard library; it has a second and little memory.
+        """
 
 
 # --- Escrow sinks --------------------------------------------------------------------------------------

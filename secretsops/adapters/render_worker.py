@@ -230,7 +230,70 @@ def _jsonnet(request: Mapping[str, Any]) -> str:
         raise _Refused(f"jsonnet failed at {place}") from None
 
 
-_VERBS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {"helm": _helm, "jsonnet": _jsonnet}
+# --- Lua -----------------------------------------------------------------------------------------------
+
+_LUA_MEMORY = 32 * 1024 * 1024
+_LUA_STEPS = 20_000_000
+"""Instructions of one script: about a second (the peer's limit, `util/lua/lua.go`)."""
+_LUA_FRAME = """
+local steps, script = ...
+local env = {}
+for _, name in ipairs({"assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawset", "select",
+                       "tonumber", "tostring", "type", "unpack"}) do env[name] = _G[name] end
+env.table, env.math = table, math
+env.string = {}
+for name, value in pairs(string) do if name ~= "dump" then env.string[name] = value end end
+env.os = {time = os.time, date = os.date, clock = os.clock, difftime = os.difftime}
+local chunk, wrong = loadstring(script, "=health")
+if not chunk then return false, "syntax" end
+setfenv(chunk, env)
+local sethook, load = debug.sethook, loadstring
+return function(obj)
+  env.obj = obj
+  sethook(function() error("it runs too long", 0) end, "", steps)
+  local ok, found = pcall(chunk)
+  sethook()
+  return ok, found
+end
+"""
+
+
+def _lua(request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Run one health script in a fresh Lua 5.1 without files, programs, modules or Python; give what it returns."""
+    from lupa import LuaError, lua51
+
+    lua = lua51.LuaRuntime(
+        unpack_returned_tuples=True, register_eval=False, register_builtins=False, max_memory=_LUA_MEMORY
+    )
+    try:
+        ready = lua.execute(_LUA_FRAME, _LUA_STEPS, request["script"])
+        if isinstance(ready, tuple):
+            raise _Refused("it is not Lua")
+        ok, found = ready(_as_lua(lua, request["object"]))
+    except (LuaError, MemoryError) as error:
+        raise _Refused("it needs too much memory" if isinstance(error, MemoryError) else "it failed") from None
+    if not ok:
+        # A script may say anything, values of the object included: only the place is kept.
+        place = re.search(r"health:(\d+)", str(found))
+        late = "it runs too long" if found == "it runs too long" else "it failed"
+        raise _Refused(f"{late}{f' at line {place[1]}' if place else ''}")
+    if found is None:
+        return None
+    if lua51.lua_type(found) != "table":
+        raise _Refused("it returns something else than a table")
+    message = found["message"]
+    return {"status": str(found["status"] or ""), "message": "" if message is None else str(message)}
+
+
+def _as_lua(lua: Any, value: Any) -> Any:
+    if isinstance(value, dict):
+        return lua.table_from({name: _as_lua(lua, inner) for name, inner in value.items() if inner is not None})
+    if isinstance(value, list):
+        return lua.table_from([_as_lua(lua, inner) for inner in value])
+    return value
+
+
+_VERBS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {"helm": _helm, "jsonnet": _jsonnet, "lua": _lua}
 
 
 def main(arguments: Sequence[str]) -> None:

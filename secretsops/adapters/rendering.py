@@ -14,6 +14,7 @@ import base64
 import importlib.util
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -31,6 +32,13 @@ ANSWER_LIMIT = 64 * 1024 * 1024
 """Bytes one render may give back."""
 RENDERS = 500
 """Renders after which a worker is replaced, so that leaks of native code stay small."""
+LUA_SECONDS = 5.0
+"""Wall seconds for one health script with the start of the worker; the script itself is cut off by instructions."""
+LUA_LIMIT = 256 * 1024
+_BUILD_OPTION = re.compile(
+    r"--(load-restrictor[= ]?(LoadRestrictions(None|RootOnly))?|reorder[= ]?(none|legacy)?)|"
+    r"LoadRestrictions(None|RootOnly)|none|legacy"
+)
 _WORKER = Path(__file__).with_name("render_worker.py")
 _ENVIRONMENT = {
     "PATH": "/nonexistent",  # no git, so that a remote base cannot be fetched
@@ -85,8 +93,15 @@ class RenderWorkers:
         }
         return str(self._ask(request, program.entry))
 
-    def kustomize(self, files: Mapping[str, bytes], folder: str) -> str:
+    def kustomize(self, files: Mapping[str, bytes], folder: str, options: Sequence[str] = ()) -> str:
         """Give the YAML documents that a kustomization builds; `files` holds all that it may refer to."""
+        refused = [option for option in options if not _BUILD_OPTION.fullmatch(option)]
+        if refused:
+            raise RenderFailed(
+                f"kustomize.buildOptions: {refused[0]!r} is not used",
+                reason="NotSupported",
+                hint="plugins and charts inside a kustomization run programs; render them in CI and commit the result",
+            )
         program = Path(sys.executable).parent / "kubectl"
         if not program.is_file():
             raise MissingExtra("render", needed_for="Kustomize")
@@ -96,8 +111,25 @@ class RenderWorkers:
                 target = root / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
-            command = [sys.executable, "-I", str(_WORKER), "run", str(program), "kustomize", str(root / folder)]
+            command = [
+                sys.executable,
+                "-I",
+                str(_WORKER),
+                "run",
+                str(program),
+                "kustomize",
+                str(root / folder),
+                *options,
+            ]
             return self._build(command, str(root), folder)
+
+    def lua_health(self, script: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Give what a Lua health script says of an object."""
+        _needs("lupa", "Lua health scripts")
+        if len(script) > LUA_LIMIT:
+            raise RenderFailed("a health script is longer than 256 KiB", reason="TooLarge")
+        found = self._ask({"verb": "lua", "script": script, "object": body}, "the health script", limit=LUA_SECONDS)
+        return None if found is None else dict(found)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -134,18 +166,19 @@ class RenderWorkers:
             answer.seek(0)
             return answer.read().decode("utf-8", "replace")
 
-    def _ask(self, request: Mapping[str, Any], what: str) -> Any:
+    def _ask(self, request: Mapping[str, Any], what: str, limit: float = 0.0) -> Any:
+        limit = limit or self._timeout
         with self._turn:
             if self._renders >= RENDERS:
                 self._stop()
             worker = self._worker or self._start()
             self._renders += 1
             try:
-                line = self._exchange(worker, json.dumps(request).encode() + b"\n")
+                line = self._exchange(worker, json.dumps(request).encode() + b"\n", limit)
             except (TimeoutError, BrokenPipeError, EOFError) as error:
                 self._stop()
                 if isinstance(error, TimeoutError):
-                    message = f"{what} did not render within {self._timeout:g} s"
+                    message = f"{what} did not end within {limit:g} s"
                     raise RenderFailed(message, reason="RenderTimeout", hint="look for an endless template") from None
                 message = f"{what} needs more memory or time than a render may have"
                 raise RenderFailed(message, reason="RenderLimit") from None
@@ -157,11 +190,11 @@ class RenderWorkers:
             raise RenderFailed(f"{what} does not render: {answer['error']}")
         return answer["ok"]
 
-    def _exchange(self, worker: subprocess.Popen[bytes], request: bytes) -> bytes:
+    def _exchange(self, worker: subprocess.Popen[bytes], request: bytes, limit: float) -> bytes:
         """Send one line and give the answer's, both within the deadline."""
         assert worker.stdin is not None
         assert worker.stdout is not None
-        deadline, sent, chunks, size = time.monotonic() + self._timeout, 0, [], 0
+        deadline, sent, chunks, size = time.monotonic() + limit, 0, [], 0
         source, sink = worker.stdout.fileno(), worker.stdin.fileno()
         view = memoryview(request)
         while True:

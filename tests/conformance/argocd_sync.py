@@ -41,6 +41,14 @@ def applications(name: str) -> list[Manifest]:
     return [Manifest(body) for body in objects if body.get("kind") == "Application"]
 
 
+def roots(name: str) -> list[Manifest]:
+    """Give what the first step applies, with argocd-cm as it is set for the case."""
+    objects = [Manifest(_filled(body, case(name))) for body in case(name)["steps"][0].get("apply") or []]
+    metadata = {"name": "argocd-cm", "namespace": "argocd"}
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": case(name).get("settings") or {}}
+    return [*objects, Manifest(body)]
+
+
 def created(name: str) -> dict[str, list[list[tuple[str, str]]]]:
     """Give (group/version/Kind, namespace/name) created in the first step: owner to groups in order."""
     step = expected(name)["steps"][0]

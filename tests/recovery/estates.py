@@ -82,13 +82,17 @@ class NoRenderer:
         """Refuse."""
         raise RenderFailed(f"no charts here: {template.release}")
 
-    def kustomize(self, files: Mapping[str, bytes], folder: str) -> str:
+    def kustomize(self, files: Mapping[str, bytes], folder: str, options: Sequence[str] = ()) -> str:
         """Refuse."""
         raise RenderFailed(f"no kustomizations here: {folder}")
 
     def jsonnet(self, program: JsonnetProgram) -> str:
         """Refuse."""
         raise RenderFailed(f"no Jsonnet here: {program.entry}")
+
+    def lua_health(self, script: str, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Refuse."""
+        raise RenderFailed(f"no Lua here: {script}, {len(body)}")
 
 
 class Estate:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recovery.app import App, Directory, Source
-from recovery.render import Kinds, Rendered, matches, render
+from recovery.globs import matches
+from recovery.render import Kinds, Rendered, render
 from recovery.sources import Checkout
 from secretsops.ports import Tree
 from tests.recovery.estates import NoRenderer, config_map

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from recovery.journal import Header, Journal
+from recovery.project import DEFAULT, KindItem, read_project
+from recovery.setup import Setup
 from secretsops.errors import ApiError, Conflict, Forbidden, Invalid, ServerFailure, TooManyRequests, Unreachable
+from secretsops.manifest import Manifest
 from tests.fakes.cluster import Request
 from tests.recovery.estates import FILES, URL, Estate, application, config_map
 
@@ -186,3 +190,38 @@ def test_a_journal_remembers_hooks_that_ran(tmp_path: Path) -> None:
     with Journal(tmp_path, header, resume=True) as journal:
         assert all(outcome.succeeded for outcome in estate.sync(journal=journal))
     assert estate.made("jobs") == ["migrate"]
+
+
+def test_a_closed_window_holds_a_sync_back_until_a_reason_is_given() -> None:
+    """The refusal is the peer's; the override is the person's."""
+    deny = read_project(
+        Manifest(
+            {
+                "apiVersion": "argoproj.io/v1alpha1",
+                "kind": "AppProject",
+                "metadata": {"name": "default"},
+                "spec": {
+                    "sourceRepos": ["*"],
+                    "destinations": [{"server": "*", "namespace": "*"}],
+                    "clusterResourceWhitelist": [{"group": "*", "kind": "*"}],
+                    "syncWindows": [
+                        {"kind": "deny", "schedule": "* * * * *", "duration": "24h", "applications": ["blog"]}
+                    ],
+                },
+            }
+        )
+    )
+    setup = Setup(projects={"default": deny})
+    shut = {outcome.app.name: outcome for outcome in Estate().sync(setup=setup)}
+    assert "Sync operation blocked by sync window" in shut["blog"].message
+    assert shut["shop"].succeeded
+    assert all(outcome.succeeded for outcome in Estate().sync(setup=setup, override_windows="the cluster is gone"))
+
+
+def test_what_a_project_does_not_permit_is_not_applied() -> None:
+    """One refused object stops its application before the first write."""
+    narrow = replace(DEFAULT, namespaced_denied=(KindItem(group="", kind="Secret"),))
+    estate = Estate()
+    outcomes = {outcome.app.name: outcome for outcome in estate.sync(setup=Setup(projects={"default": narrow}))}
+    assert "resource :Secret is not permitted in project default" in outcomes["shop"].message
+    assert estate.made("configmaps") == []
