@@ -206,12 +206,17 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterTarget:
-    """Which cluster is meant, in kubectl's terms. Empty fields follow kubectl's rules (KUBECONFIG, in-cluster)."""
+    """Which cluster is meant, in kubectl's terms. Empty fields follow kubectl's rules (KUBECONFIG, in-cluster).
+
+    `overrides` are kubectl's connection options by name (`server`, `token`, `as`, `as-group`, …), which win over the
+    kubeconfig.
+    """
 
     kubeconfig: str = ""
     context: str = ""
     user_agent: str = "secretsops"
     timeout: float = 30.0
+    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
 
 
 # --- External stores -----------------------------------------------------------------------------------

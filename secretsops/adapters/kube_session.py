@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from secretsops.adapters.kube_options import apply_overrides, impersonation, kubeconfig_with
 from secretsops.errors import MissingExtra, SecretsOpsError, Unauthorized, Unreachable, UsageError
 from secretsops.logs import fields
 from secretsops.ports import ClusterTarget
@@ -170,20 +171,23 @@ def _load(target: ClusterTarget) -> _Loaded:
     configuration.connection_pool_maxsize = POOL_SIZE
     configuration.keep_alive = True  # a watch whose other end vanished without a word is noticed after a minute
     user: Mapping[str, Any] = {}
+    own = target.overrides
     try:
         with _client_keeps_quiet():
             if _in_cluster(target):
                 folder = os.environ.get(SERVICE_ACCOUNT_VARIABLE, SERVICE_ACCOUNT)
                 loader: Any = InClusterConfigLoader(f"{folder}/token", f"{folder}/ca.crt")  # type: ignore[no-untyped-call]
                 loader.load_and_set(configuration)
-            else:
-                user = _load_kubeconfig(config, target, configuration)
+            elif not own.get("server") or any(Path(path).is_file() for path in _kubeconfigs(target)):
+                with kubeconfig_with(target) as chosen:
+                    user = _load_kubeconfig(config, chosen, configuration)
     except config.ConfigException as error:
         raise UsageError(
             f"no usable cluster configuration: {error}",
             reason="Kubeconfig",
             hint="give --kubeconfig and --context, or set KUBECONFIG; kubectl config view shows what there is",
         ) from None
+    apply_overrides(configuration, own)
     if user.get("exec") and not (configuration.api_key or configuration.cert_file):
         # The client logs the plugin's failure, output included, and goes on without a credential.
         command = (user["exec"] or {}).get("command")
@@ -193,7 +197,7 @@ def _load(target: ClusterTarget) -> _Loaded:
             hint="log in again; kubectl auth whoami runs the same plugin and shows what it says",
         )
     pool = client.ApiClient(configuration).rest_client.pool_manager
-    return _Loaded(configuration=configuration, pool=pool, acting_as=tuple(_acting_as(user)))
+    return _Loaded(configuration=configuration, pool=pool, acting_as=tuple(_acting_as({**user, **impersonation(own)})))
 
 
 @contextmanager

@@ -134,24 +134,6 @@ def seal_value(value: Plaintext, public: RSAPublicKey, *, scope: Scope, namespac
     return envelope.seal(value, label=scope.label(namespace, name), public=public)
 
 
-def merge(existing: Mapping[str, Any], addition: Mapping[str, Any]) -> dict[str, Any]:
-    """Give `existing` with the items, template labels and template annotations of `addition` laid over it."""
-    merged = copy.deepcopy(dict(existing))
-    spec = merged.setdefault("spec", {})
-    items = spec.get("encryptedData") or {}
-    spec["encryptedData"] = dict(sorted((items | addition["spec"]["encryptedData"]).items()))
-    new = addition["spec"]["template"]["metadata"]
-    template = spec.get("template") or {}
-    metadata = template.get("metadata") or {}
-    for field in ("labels", "annotations"):
-        if new.get(field):
-            metadata[field] = (metadata.get(field) or {}) | new[field]
-    spec["template"] = template | {"metadata": metadata}
-    merged.pop("status", None)
-    # The peer's key order; what it does not know follows.
-    return {key: merged[key] for key in ("kind", "apiVersion", "metadata", "spec") if key in merged} | merged
-
-
 def _own_metadata(secret: Mapping[str, Any], *, any_kind: bool) -> dict[str, Any]:
     """Give the part of `metadata` that belongs to its author, types checked."""
     kind = secret.get("kind"), secret.get("apiVersion")
@@ -278,6 +260,19 @@ def _open_items(
     if shut:
         raise envelope.cannot_unseal(tried=ring.fingerprints, items=shut)
     return values, keys
+
+
+def reseal(
+    items: Mapping[str, Any], ring: KeyRing, public: RSAPublicKey, *, label: bytes, first: Iterable[str] = ()
+) -> dict[str, str]:
+    """Give every item opened and sealed anew under the same label; scope, template and names are not touched.
+
+    Raises:
+        CannotUnseal: an item opens with no key; the message names the items.
+        InvalidManifest: an item is no text or no base64.
+    """
+    values, _ = _open_items(items, ring, label, first)
+    return {key: envelope.seal(value, label=label, public=public) for key, value in values.items()}
 
 
 def _secret_body(sealed: Manifest, template: Mapping[str, Any], values: Mapping[str, Plaintext]) -> dict[str, Any]:

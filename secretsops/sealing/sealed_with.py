@@ -70,8 +70,11 @@ class SealedWith:
         return self.items.get(item, self.default)
 
     def changed(self, new: Mapping[str, str], present: Iterable[str]) -> SealedWith:
-        """Give the hint after the items of `new` were sealed with the keys named there; `present` are all items now."""
-        return SealedWith.of_items({item: new.get(item) or self.key_of(item) for item in present})
+        """Give the hint after the items of `new` were sealed with the keys named there, "" being an unknown one.
+
+        `present` are all items now.
+        """
+        return SealedWith.of_items({item: new[item] if item in new else self.key_of(item) for item in present})
 
     @property
     def fingerprints(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from secretsops.errors import CannotUnseal, InvalidManifest, Refused, SecretsOps
 from secretsops.manifest import Manifest
 from secretsops.sealing.keys import KeyPair, KeyRing
 from secretsops.sealing.scope import CLUSTER_WIDE, NAMESPACE_WIDE, Scope
-from secretsops.sealing.sealed import Wishes, merge, open_sealed, seal_secret
+from secretsops.sealing.sealed import Wishes, open_sealed, seal_secret
 from secretsops.secret import SecretData
 
 CANARY = "canary-7f3a9"
@@ -154,19 +154,6 @@ def test_the_deprecated_form_opens(echo: KeyPair) -> None:
     body["spec"] = {"data": blob, "encryptedData": {"a": blob}}
     with pytest.raises(Refused):
         open_sealed(Manifest(body), KeyRing([echo]))
-
-
-def test_merging_keeps_what_is_there(echo: KeyPair) -> None:
-    """Old ciphertexts stay byte for byte, new items come, template labels and annotations are laid over."""
-    old = sealed_by(echo, secret()).body
-    new = sealed_by(
-        echo, secret(stringData={"port": "1"}, metadata={"name": "db", "namespace": "shop", "labels": {"l": "1"}})
-    ).body
-    merged = merge(old, new)
-    assert old["spec"]["encryptedData"]["user"] == merged["spec"]["encryptedData"]["user"]
-    assert sorted(merged["spec"]["encryptedData"]) == ["port", "user"]
-    assert merged["spec"]["template"]["metadata"]["labels"] == {"l": "1"}
-    assert "labels" not in old["spec"]["template"]["metadata"]
 
 
 def test_an_opened_secret_does_not_print_its_values(echo: KeyPair) -> None:
