@@ -245,7 +245,7 @@ def _merge_into(request: Request, doors: Doors) -> None:
     [addition] = _sealed(replace(place, hint=False), secrets, certificate)
     tree = merge_changes(existing, addition, certificate.fingerprint, hint=request.hint)
     edited = edit(content, {existing.document: tree}, source=path)
-    if request.kubeseal and style(request) != _style_of(content):
+    if request.kubeseal and (style(request), _style_of(content)) != ("yaml", "yaml"):
         # Compat: the peer writes the format of -o, JSON by default, even into a .yaml file.
         edited = _rendered([_ordered(one.manifest.body) for one in sealed_secrets(edited, source=path)], style(request))
     write_atomic(Path(path), edited)
