@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SPINES: Mapping[str, str] = {
     "sealed-secrets": "controllers.sealed_secrets",
-    "external-secrets": "controllers.external_secrets",
+    "external-secrets": "controllers.external_parts",
 }
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 

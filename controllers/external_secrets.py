@@ -11,13 +11,12 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from controllers.external_index import ExternalIndex
 from controllers.observed import Observed
-from controllers.stores import DEFAULT_CLASS, Stores
+from controllers.stores import Stores
 from secretsops.clock import SystemClock
 from secretsops.errors import (
     AlreadyExists,
@@ -36,30 +35,28 @@ from secretsops.external.demand import Demand
 from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at, synced_version
 from secretsops.external.entries import Pull, StoreRef
 from secretsops.external.gather import EntryFailed, Gathered, gather
+from secretsops.external.generating import Generators
 from secretsops.external.model import (
-    CLUSTER_SECRET_STORE,
     CREATED_BY,
     EXTERNAL_SECRET,
     FINALIZER,
-    MANAGED,
     SECRET,
-    SECRET_STORE,
     ExternalSecret,
     read,
     store_refs,
     target_name,
 )
-from secretsops.external.reading import Generate, StoreReader, no_generators
+from secretsops.external.reading import StoreReader
 from secretsops.external.render import compose, created_by, field_manager, is_intact
 from secretsops.external.rewrite import no_templates
 from secretsops.external.status import DELETED, MISSING, SYNCED, SYNCED_ERROR, stamp, with_ready
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
-from secretsops.ports import Clock, Cluster, EventType, PatchType
+from secretsops.ports import Clock, Cluster, PatchType
 from secretsops.secret import Plaintext
 
 if TYPE_CHECKING:
-    from controllers.loop import Part, Result, Runtime
+    pass
 
 Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
@@ -88,7 +85,7 @@ class ExternalSecrets:
         clock: Clock | None = None,
         observed: Observed | None = None,
         demand: Demand | None = None,
-        generate: Generate = no_generators,
+        generators: Generators | None = None,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._cluster = cluster
@@ -97,7 +94,7 @@ class ExternalSecrets:
         self._clock = clock or SystemClock()
         self._observed = observed or Observed(cluster)
         self._demand = demand or Demand()
-        self._generate = generate
+        self._generators = generators or Generators(cluster.get)
         self._spread = spread
 
     def reconcile(self, key: ObjectKey, *, since: dt.datetime | None = None) -> Done:
@@ -121,11 +118,9 @@ class ExternalSecrets:
         if any(store is not None and self._stores.is_foreign(store) for store in stores.values()):
             return Done("skipped")
         # 3. Read it: what is not valid stays so until somebody changes it.
-        try:
-            wanted = read(manifest)
-        except InvalidManifest as error:
-            self._fail(manifest, "could not get secret data from provider", error.message)
-            return Done("refused")
+        wanted = self._read(manifest)
+        if isinstance(wanted, Done):
+            return wanted
         # 4. Observe the Secret; ask the provider only when something is due or the Secret is not as it was left.
         live = self._live(manifest, wanted)
         due = is_due(wanted, manifest.status, started)
@@ -196,6 +191,25 @@ class ExternalSecrets:
             return None
         return self._secret(wanted.target.name, wanted.namespace)
 
+    def _read(self, manifest: Manifest) -> ExternalSecret | Done:
+        try:
+            wanted = read(manifest)
+        except InvalidManifest as error:
+            self._fail(manifest, "could not get secret data from provider", error.message)
+            return Done("refused")
+        return Done("skipped") if self._is_of_foreign_generator(wanted) else wanted
+
+    def _is_of_foreign_generator(self, wanted: ExternalSecret) -> bool:
+        """Say whether a generator asks for another controller class; one that is missing or wrong is ours to report."""
+        for pull in wanted.pulls:
+            if pull.generator is not None:
+                with contextlib.suppress(InvalidManifest):
+                    if self._stores.is_foreign_class(
+                        self._generators.find(pull.generator, wanted.namespace).controller
+                    ):
+                        return True
+        return False
+
     # --- Values ----------------------------------------------------------------------------------------
 
     def _gather(
@@ -211,7 +225,7 @@ class ExternalSecrets:
             stores,
             wanted.namespace,
             not_before,
-            generate=self._generate,
+            generate=self._generators,
             demand=self._demand,
             retry=retry,
         )
@@ -385,79 +399,3 @@ def _told(error: SecretsOpsError) -> tuple[str, str]:
     if isinstance(error, ApiError):
         return "could not update secret", f"the API server refused the secret ({error.reason})"
     return "could not update secret", error.message
-
-
-# --- In the process ------------------------------------------------------------------------------------
-
-
-def build(runtime: Runtime) -> Sequence[Part]:
-    """Give the parts that keep ExternalSecrets and what makes them; option `controller_class` is the peer's flag."""
-    from controllers import cluster_external_secrets
-    from controllers.loop import Part, Result, Watched
-    from controllers.reflector import Selection
-
-    cluster, clock, emit = runtime.cluster, runtime.clock, runtime.events("external-secrets")
-    index, observed, demand = ExternalIndex(), Observed(cluster), Demand()
-    observed.watches_secrets()
-    our_class = str(runtime.options.get("controller_class") or DEFAULT_CLASS)
-    door = runtime.doors.secret_source
-    stores = Stores(cluster, door, emit, clock=clock, our_class=our_class, observed=observed)
-    spine = ExternalSecrets(cluster, stores, emit, clock=clock, observed=observed, demand=demand)
-
-    def reconcile(key: ObjectKey) -> Result:
-        if key.kind != EXTERNAL_SECRET.kind:
-            return Result(action="validated", again_after=stores.reconcile(key))
-        done = spine.reconcile(key, since=index.since(key))
-        return Result(action=done.action, again_after=done.again)
-
-    def external(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        if kind is EventType.DELETED:
-            observed.gone(manifest.key)
-            demand.drop((manifest.namespace, manifest.name))
-            index.external_gone(manifest.key)
-            return ()
-        observed.note(manifest)
-        woken = index.external(manifest, clock.now())
-        if woken:
-            expect(demand, manifest, clock.now())
-        return woken
-
-    def store(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        if kind is EventType.DELETED:
-            observed.gone(manifest.key)
-            index.store_gone(manifest.key)
-            return ()
-        observed.note(manifest)
-        itself, woken = index.store(manifest)
-        return [*itself, *woken]
-
-    def secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        observed.secret(manifest.namespace, manifest.name, exists=kind is not EventType.DELETED)
-        return index.secret(manifest)
-
-    made = Selection(kind=SECRET, label_selector=f"{MANAGED}=true")
-    watched = [
-        Watched(selection=Selection(kind=EXTERNAL_SECRET), keys=external),
-        Watched(selection=Selection(kind=SECRET_STORE), keys=store),
-        Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=store),
-        Watched(selection=made, keys=secret, keep=without_values),
-    ]
-    part = Part(name="external-secrets", watched=watched, reconcile=reconcile, workers=4)
-    return [part, *cluster_external_secrets.build(runtime)]
-
-
-def expect(demand: Demand, manifest: Manifest, now: dt.datetime) -> None:
-    """Say which documents a new or changed ExternalSecret will want; one that is not valid wants none."""
-    with contextlib.suppress(InvalidManifest):
-        wanted = read(manifest)
-        if not is_due(wanted, manifest.status, now):
-            return
-        for ref in wanted.stores:
-            asks = [pull.ask for pull in wanted.pulls if pull.store == ref and pull.ask is not None]
-            demand.note((wanted.namespace, wanted.name), (ref, wanted.namespace), asks, now)
-
-
-def without_values(secret: Manifest) -> Manifest:
-    """Give what is kept of a watched Secret: its name and version, no data and no annotation that repeats data."""
-    metadata = {name: secret.metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
-    return Manifest({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})

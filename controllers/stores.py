@@ -84,7 +84,11 @@ class Stores:
 
     def is_foreign(self, manifest: Manifest) -> bool:
         """Say whether a store is for another controller class."""
-        return controller_class(manifest) not in {"", self._class}
+        return self.is_foreign_class(controller_class(manifest))
+
+    def is_foreign_class(self, name: str) -> bool:
+        """Say whether a controller class is another's; an empty one is anybody's."""
+        return name not in {"", self._class}
 
     def _report(self, manifest: Manifest, error: SecretsOpsError, message: str) -> None:
         self._write(manifest, ready=False, reason=INVALID_PROVIDER, message=message)

@@ -21,7 +21,7 @@ from typing import Any
 
 import controllers
 from controllers.events import Emit
-from controllers.external_secrets import build
+from controllers.external_parts import build
 from controllers.loop import Loop, Runtime
 from secretsops.cli import RealDoors
 from secretsops.errors import AlreadyExists, Conflict, InvalidManifest, NotFound
@@ -53,8 +53,12 @@ def _defined() -> dict[str, GroupVersionKind]:
 
 CLUSTER_SCOPED: set[str] = set()
 KINDS = _defined() | {kind.kind: kind for kind in (SECRET, CONFIG_MAP, NAMESPACE)}
-LOCAL = [kind for name, kind in KINDS.items() if name not in CLUSTER_SCOPED and kind != NAMESPACE]
-WIDE = [kind for name, kind in KINDS.items() if name in CLUSTER_SCOPED]
+RECORDED = {
+    name: kind for name, kind in KINDS.items() if kind.group in {"", "external-secrets.io"} and kind != NAMESPACE
+}
+"""Generators are not among what the recorder looked at."""
+LOCAL = [kind for name, kind in RECORDED.items() if name not in CLUSTER_SCOPED]
+WIDE = [kind for name, kind in RECORDED.items() if name in CLUSTER_SCOPED]
 QUIET, LONGEST, COLLECTED = 1.2, 25.0, 75.0
 """Seconds without a change after which a step has settled; those after which it counts as settled anyhow, and where
 the garbage collector still has work."""

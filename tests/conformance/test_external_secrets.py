@@ -225,6 +225,7 @@ def _admitted(cluster: Cluster, body: dict[str, Any]) -> dict[str, Any]:
 
 
 REFUSED_BY_THE_PEER = {
+    "full-cluster-external-secret.yaml": 400,  # a field of data under dataFrom
     "full-cluster-secret-store.yaml": 422,  # lists five providers in one store
     "ibm-external-secret-with-metadata.yaml": 400,  # a field of data under dataFrom
     "multiline-template-v1-external-secret.yaml": 400,  # a field of the template beside it

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from controllers.external_secrets import ExternalSecrets, build
+from controllers.external_parts import build
+from controllers.external_secrets import ExternalSecrets
 from controllers.stores import Stores
 from secretsops.errors import (
     Conflict,

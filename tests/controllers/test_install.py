@@ -24,6 +24,21 @@ from secretsops.ports import Cluster, ClusterTarget
 
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 CRDS = {
+    *(
+        f"{plural}.generators.external-secrets.io"
+        for plural in (
+            "clustergenerators",
+            "ecrauthorizationtokens",
+            "fakes",
+            "generatorstates",
+            "passwords",
+            "sshkeys",
+            "stssessiontokens",
+            "uuids",
+            "vaultdynamicsecrets",
+            "webhooks",
+        )
+    ),
     "applications.argoproj.io",
     "applicationsets.argoproj.io",
     "appprojects.argoproj.io",
@@ -46,6 +61,20 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("external-secrets.io", "secretstores/status"): {"update"},
     ("external-secrets.io", "clustersecretstores"): {"get", "list", "watch"},
     ("external-secrets.io", "clustersecretstores/status"): {"update"},
+    **{
+        ("generators.external-secrets.io", plural): {"get"}
+        for plural in (
+            "clustergenerators",
+            "ecrauthorizationtokens",
+            "fakes",
+            "passwords",
+            "sshkeys",
+            "stssessiontokens",
+            "uuids",
+            "vaultdynamicsecrets",
+            "webhooks",
+        )
+    },
     ("", "secrets"): {"get", "list", "watch", "create", "update", "delete"},
     ("", "configmaps"): {"get"},
     ("", "namespaces"): {"get", "list", "watch", "patch"},
