@@ -248,6 +248,8 @@ def _merge_into(request: Request, doors: Doors) -> None:
     if request.kubeseal and (style(request), _style_of(content)) != ("yaml", "yaml"):
         # Compat: the peer writes the format of -o, JSON by default, even into a .yaml file.
         edited = _rendered([_ordered(one.manifest.body) for one in sealed_secrets(edited, source=path)], style(request))
+    elif request.kubeseal:
+        edited = _with_marker(edited)
     write_atomic(Path(path), edited)
 
 
@@ -279,6 +281,8 @@ def _re_encrypt(request: Request, doors: Doors) -> None:
         items = renew(one)
         changes[one.document] = item_changes(one, items, dict.fromkeys(items, fingerprint), hint=request.hint)
     edited = edit(content, changes, source=request.source)
+    if request.kubeseal and _style_of(edited) == "yaml":
+        edited = _with_marker(edited)
     if request.secret_file and not request.output_file:
         write_atomic(Path(request.secret_file), edited)
         return
@@ -385,6 +389,11 @@ def style(request: Request, path: str = "") -> str:
 
 def _style_of(content: bytes) -> str:
     return "json" if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else "yaml"
+
+
+def _with_marker(content: bytes) -> bytes:
+    """Give YAML beginning with `---`, as everything the peer writes does."""
+    return content if content.startswith((b"---", b"%", b"\xef\xbb\xbf")) else b"---\n" + content
 
 
 def _ordered(body: dict[str, Any]) -> dict[str, Any]:
