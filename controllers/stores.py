@@ -23,6 +23,8 @@ Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
 
 DEFAULT_CLASS = "default"
+UNKNOWN = "ValidationUnknown"
+"""The reason of a store that may be as good as it says."""
 REVALIDATE = 300.0
 """Seconds between two validations of a store that names no refreshInterval (the peer's default)."""
 
@@ -70,6 +72,8 @@ class Stores:
         # 4. Open it afresh and try the credential, 5. report.
         try:
             source = None if store.is_referent else self.open.open(store, "", fresh=True)
+            if source is not None:
+                source.log_in()
         except SecretsOpsError as error:
             self._report(manifest, error, "unable to create client")
             raise
@@ -77,6 +81,10 @@ class Stores:
             if source is not None:
                 source.probe()
         except SecretsOpsError as error:
+            if error.reason == UNKNOWN:
+                # Compat: what can't be told does not make a store unready.
+                self._report_unknown(manifest, error)
+                return store.interval or REVALIDATE
             self._report(manifest, error, "unable to validate store")
             raise
         self._report_valid(manifest, store)
@@ -94,10 +102,15 @@ class Stores:
         self._write(manifest, ready=False, reason=INVALID_PROVIDER, message=message)
         self._emit(manifest, "Warning", INVALID_PROVIDER, error.message)
 
+    def _report_unknown(self, manifest: Manifest, error: SecretsOpsError) -> None:
+        message = "could not determine validation status"
+        if self._write(manifest, ready=True, reason=UNKNOWN, message=message):
+            self._emit(manifest, "Warning", UNKNOWN, error.message)
+
     def _report_valid(self, manifest: Manifest, store: Store) -> None:
         if isinstance(store.provider, Listed) and store.provider.validation:
             unknown = store.provider.validation == 1
-            reason = "ValidationUnknown" if unknown else INVALID_PROVIDER
+            reason = UNKNOWN if unknown else INVALID_PROVIDER
             message = "could not determine validation status" if unknown else "unable to validate store"
             if self._write(manifest, ready=unknown, reason=reason, message=message):
                 self._emit(manifest, "Warning", reason, "unable to validate")

@@ -21,7 +21,6 @@ from secretsops.errors import SecretsOpsError
 if TYPE_CHECKING:
     from secretsops.ports import (
         Age,
-        AwsAccess,
         Clock,
         Cluster,
         ClusterTarget,
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
         Renderer,
         SecretSource,
         Sink,
-        VaultAccess,
     )
+    from secretsops.sources import Access
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "completion": (
@@ -47,6 +46,14 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "seal": ("secretsops.sealing.cli:seal", "Turn a Secret into a SealedSecret that is safe to commit."),
     "version": ("secretsops.version:version", "Print the version, and with --all those of tools and schemas."),
 }
+
+
+SOURCES: Mapping[str, str] = {
+    "AwsAccess": "secretsops.adapters.aws:open_aws",
+    "KubernetesAccess": "secretsops.adapters.kubernetes:KubernetesSource",
+    "VaultAccess": "secretsops.adapters.vault:VaultSource",
+}
+"""Which adapter opens which kind of access; imported when a store of that kind is opened."""
 
 
 class RealDoors:
@@ -97,17 +104,11 @@ class RealDoors:
 
         return open_sink(url)
 
-    def secret_source(self, access: VaultAccess | AwsAccess) -> SecretSource:
-        """Open Vault or AWS Secrets Manager."""
-        from secretsops.ports import VaultAccess
-
-        if isinstance(access, VaultAccess):
-            from secretsops.adapters.vault import VaultSource
-
-            return VaultSource(access)
-        from secretsops.adapters.aws import SecretsManagerSource
-
-        return SecretsManagerSource(access)
+    def secret_source(self, access: Access) -> SecretSource:
+        """Open a store by the adapter for its kind of access."""
+        module, _, name = SOURCES[type(access).__name__].partition(":")
+        source: SecretSource = getattr(importlib.import_module(module), name)(access)
+        return source
 
 
 class _LazyGroup(click.Group):

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from secretsops.errors import StoreRefused
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.secret import Plaintext
+from secretsops.sources import Access
 
 
 class Clock(Protocol):
@@ -230,30 +231,6 @@ class Fetched:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VaultAccess:
-    """How one Vault KV engine is reached: an empty `path` means that keys begin with their mount."""
-
-    server: str
-    token: Plaintext
-    path: str = ""
-    version: str = "v2"
-    namespace: str = ""
-    ca_pem: str = field(default="", repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AwsAccess:
-    """How AWS Secrets Manager of one region is reached; without a key the default chain of the SDK decides."""
-
-    region: str
-    access_key_id: Plaintext | None = None
-    secret_access_key: Plaintext | None = None
-    session_token: Plaintext | None = None
-    prefix: str = ""
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Ask:
     """One document a store is asked for. `metadata` asks for what the provider keeps beside the value instead."""
@@ -272,6 +249,19 @@ class Query:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """What is to be written into a store: one value, or all of a Secret's, under a key or one property of it.
+
+    `metadata` is what the PushSecret says about the remote object, in the provider's own terms.
+    """
+
+    key: str
+    property: str = ""
+    value: Plaintext | Mapping[str, Plaintext]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
 class SecretSource(Protocol):
     """One authenticated secret store. Raises `StoreRefused` or `StoreUnavailable`, never a vendor's error.
 
@@ -286,7 +276,18 @@ class SecretSource(Protocol):
         """Read one document; raises `StoreRefused` with reason `NotFound` or `Denied`."""
 
     def probe(self) -> None:
-        """Check that the credential is accepted, with the cheapest request there is."""
+        """Check that the credential is accepted, with the cheapest request there is.
+
+        Raises `StoreRefused` with reason `ValidationUnknown` where that can't be told.
+        """
+
+    def log_in(self) -> None:
+        """Get the credential by which the store is read, where there is one to get; the one that lives is kept."""
+        return
+
+    def close(self) -> None:
+        """Give back what was got for us alone: a session, a token. Never raises; the source is not used again."""
+        return
 
     @property
     def batch(self) -> int:
@@ -308,9 +309,29 @@ class SecretSource(Protocol):
         """Read every document that fits, by its full name; empty when none does."""
         raise _not_offered("dataFrom.find")
 
+    def exists(self, key: str, property_path: str = "") -> bool:  # noqa: ARG002 - a default
+        """Say whether there is something under a key, and in it the property."""
+        raise _not_offered("PushSecret")
+
+    def put(self, put: Put) -> bool:  # noqa: ARG002 - a default
+        """Write; says whether there was something to change. What others keep is refused, reason `NotOurs`."""
+        raise _not_offered("PushSecret")
+
+    def remove(self, key: str, property_path: str = "") -> None:  # noqa: ARG002 - a default
+        """Delete what we once wrote; what is not there, or is not ours, is left alone."""
+        raise _not_offered("PushSecret")
+
+    def call(self, operation: str, arguments: Mapping[str, Any]) -> Plaintext:  # noqa: ARG002 - a default
+        """Send one request of the provider's own API and give its JSON answer: for what generators make.
+
+        `operation` is a method and a path of Vault (`GET database/creds/app`), or a service and an operation of AWS
+        (`sts:GetSessionToken`).
+        """
+        raise _not_offered("generator")
+
 
 def _not_offered(what: str) -> StoreRefused:
-    return StoreRefused(f"this provider has no {what}", reason="Unsupported", hint="name the keys one by one")
+    return StoreRefused(f"this provider has no {what}", reason="Unsupported", hint="choose a store that has it")
 
 
 # --- Git -----------------------------------------------------------------------------------------------
@@ -446,7 +467,7 @@ class Doors(Protocol):
     def sink(self, url: str) -> Sink:
         """Open an escrow sink by URL or folder; raises `UsageError` for an unknown scheme."""
 
-    def secret_source(self, access: VaultAccess | AwsAccess) -> SecretSource:
+    def secret_source(self, access: Access) -> SecretSource:
         """Open a secret store (no request yet); raises `MissingExtra` when its library is not installed."""
 
     def age(self) -> Age:

@@ -27,7 +27,6 @@ LIBRARIES = (
     "PyYAML",
     "kubernetes",
     "urllib3",
-    "hvac",
     "boto3",
     "pyrage",
     "rich",

@@ -1,48 +1,44 @@
-"""AWS Secrets Manager through boto3: GetSecretValue. The only file that knows boto3 and botocore.
-
-Endpoints follow the SDK's variables (AWS_ENDPOINT_URL_SECRETS_MANAGER, AWS_ENDPOINT_URL) and, before these, the one
-that External Secrets reads: AWS_SECRETSMANAGER_ENDPOINT.
+"""AWS as a secret store: what Secrets Manager and Parameter Store have in common. The files beside it know the two.
 
 What never lives here: property selection, stores as manifests.
 """
 
 from __future__ import annotations
 
-import os
+import datetime as dt
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from secretsops.errors import MissingExtra, StoreRefused, StoreUnavailable
-from secretsops.ports import AwsAccess, Fetched, SecretSource
+from secretsops.adapters.aws_errors import refusal
+from secretsops.adapters.aws_identity import ATTEMPTS, ENDPOINTS, client_of, resolve, session_of
+from secretsops.errors import SecretsOpsError, StoreRefused
+from secretsops.ports import SecretSource
 from secretsops.secret import Plaintext
+from secretsops.sources import AwsAccess
 
-CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS = 5, 15, 3
-"""Seconds, seconds, and how often the SDK tries (mode `standard`, exponential with jitter)."""
-POOL = 16
-
-_NOT_FOUND = frozenset({"ResourceNotFoundException"})
-_DENIED = frozenset(
+MANAGED_BY, OURS = "managed-by", "external-secrets"
+"""Compat: the tag of what a PushSecret wrote."""
+PAGE_LIMIT, MATCH_LIMIT = 500, 5_000
+"""Pages listed and documents read by one search."""
+CALLS = frozenset(
     {
-        "AccessDeniedException",
-        "AccessDenied",
-        "UnrecognizedClientException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "SignatureDoesNotMatch",
-        "ExpiredTokenException",
-        "ExpiredToken",
-        "MissingAuthenticationTokenException",
-        "NotAuthorized",
-        "OptInRequired",
-        "DecryptionFailure",
+        "ecr:GetAuthorizationToken",
+        "ecr-public:GetAuthorizationToken",
+        "sts:GetSessionToken",
+        "sts:AssumeRole",
+        "sts:GetCallerIdentity",
     }
 )
-_INVALID = frozenset({"InvalidParameterException", "InvalidRequestException", "ValidationException"})
+"""What generators may ask for: tokens of ours, nothing that changes anything."""
 
 
-class SecretsManagerSource(SecretSource):
-    """Secrets Manager of one region with one identity. Satisfies `secretsops.ports.SecretSource`."""
+class AwsSource(SecretSource):
+    """One service of one region with one identity."""
 
     dialect = "aws"
+    service = ""
+    right = ""
 
     def __init__(self, access: AwsAccess) -> None:
         """Prepare a client without a request.
@@ -51,145 +47,122 @@ class SecretsManagerSource(SecretSource):
             MissingExtra: boto3 is not installed.
             StoreRefused: the region or an endpoint variable is not usable; reason `Invalid`.
         """
-        try:
-            import boto3
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError
-        except ImportError:
-            raise MissingExtra("aws", needed_for="reading secrets from AWS Secrets Manager") from None
-        self._prefix = access.prefix
-        try:
-            self._session = boto3.session.Session(
-                aws_access_key_id=_text(access.access_key_id),
-                aws_secret_access_key=_text(access.secret_access_key),
-                aws_session_token=_text(access.session_token),
-                region_name=access.region,
-            )
-            self._client = self._session.client(
-                "secretsmanager",
-                endpoint_url=os.environ.get("AWS_SECRETSMANAGER_ENDPOINT") or None,
-                config=Config(
-                    connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=READ_TIMEOUT,
-                    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                    max_pool_connections=POOL,
-                ),
-            )
-        except (BotoCoreError, ValueError) as error:
-            raise StoreRefused(
-                f"no client for AWS Secrets Manager in region {access.region[:40]!r} ({type(error).__name__})",
-                reason="Invalid",
-                hint="check region and AWS_* variables",
-            ) from None
-
-    def fetch(self, key: str, version: str = "") -> Fetched:
-        """Read one secret by name or ARN; `version` is a stage, or `uuid/` and a version id.
-
-        Compat: a secret scheduled for deletion is `NotFound`; the peer calls it an ordinary error.
-
-        Raises:
-            StoreRefused: `NotFound`, `Denied` or `Invalid`.
-            StoreUnavailable: no usable answer.
-        """
-        which = {"VersionStage": version or "AWSCURRENT"}
-        if version.startswith("uuid/"):
-            which = {"VersionId": version.removeprefix("uuid/")}
-        answer = self._ask(key, {"SecretId": self._prefix + key, **which})
-        text = answer.get("SecretString")
-        binary = answer.get("SecretBinary")
-        document = text.encode() if isinstance(text, str) else bytes(binary or b"")
-        return Fetched(document=Plaintext(document), version=str(answer.get("VersionId") or ""))
+        self.access = access
+        attempts = access.retries.attempts + 1 if access.retries is not None and access.retries.attempts else ATTEMPTS
+        self._session = session_of(access.identity, access.region)
+        self._client = client_of(self._session, self.service, attempts=attempts)
 
     def probe(self) -> None:
-        """Resolve the credentials, without a request: no AWS call is allowed to every identity.
+        """Resolve the credentials, without a request to the service: no AWS call is allowed to every identity.
 
         Compat: as with the peer a store stays ready through an outage or a missing grant; its ExternalSecrets say so.
 
         Raises:
             StoreRefused: there are none; reason `Denied`.
         """
-        from botocore.exceptions import BotoCoreError
+        resolve(self._session)
+
+    def ask(self, what: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Send one request; raises `StoreRefused` or `StoreUnavailable` in our words."""
+        return self._sent(self._client, what, operation, arguments)
+
+    def _sent(self, client: Any, what: str, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            found = self._session.get_credentials()
-            frozen = found.get_frozen_credentials() if found else None
-        except BotoCoreError as error:
-            raise _no_credentials(type(error).__name__) from None
-        if frozen is None or not frozen.access_key or not frozen.secret_key:
-            raise _no_credentials("none found")
-
-    def _ask(self, key: str, arguments: dict[str, str]) -> dict[str, Any]:
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            CredentialRetrievalError,
-            NoCredentialsError,
-            ParamValidationError,
-            PartialCredentialsError,
-        )
-
-        try:
-            answer: dict[str, Any] = self._client.get_secret_value(**arguments)
-        except ClientError as error:
-            raise _refusal(key, error.response) from None
-        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
-            raise _no_credentials(type(error).__name__) from None
-        except UnicodeError:
-            raise StoreRefused(
-                "the AWS credentials cannot be sent as a header", reason="Denied", hint="store them as plain text"
-            ) from None
-        except ParamValidationError:
-            raise StoreRefused(
-                f"AWS Secrets Manager knows no such name or version as {key!r}",
-                reason="Invalid",
-                hint="check remoteRef.key and remoteRef.version",
-            ) from None
-        except BotoCoreError as error:
-            raise StoreUnavailable(
-                f"reading {key!r}: no answer from AWS Secrets Manager ({type(error).__name__})",
-                hint="check region, endpoint and network",
-            ) from None
+            answer: dict[str, Any] = getattr(client, operation)(**arguments)
+        except SecretsOpsError:
+            raise  # from a session of ours that was to be renewed
+        except (ClientError, BotoCoreError, ValueError, OSError) as error:
+            raise refusal(what, error, hint=f"grant {self.right}, and kms:Decrypt on its key") from None
         return answer
 
+    def pages(self, what: str, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Send a request for each page; raises `StoreRefused` with `TooMany` past the limit."""
+        for _ in range(PAGE_LIMIT):
+            answer = self.ask(what, operation, **arguments)
+            yield answer
+            following = answer.get("NextToken")
+            if not following:
+                return
+            arguments["NextToken"] = following
+        raise too_many(f"more than {PAGE_LIMIT} pages")
 
-def _refusal(key: str, response: dict[str, Any]) -> StoreRefused | StoreUnavailable:
-    """Classify an error answer by its code; its text, which names request and account ids, stays behind."""
-    found = response.get("Error") or {}
-    code = str(found.get("Code") or "")
-    marked = "marked for deletion" in str(found.get("Message") or "") or "marked deleted" in str(
-        found.get("Message") or ""
-    )
-    if code in _NOT_FOUND or (code in _INVALID and marked):
-        how = "is scheduled for deletion" if marked else "does not exist"
-        return StoreRefused(
-            f"secret {key!r} {how} in AWS Secrets Manager",
-            reason="NotFound",
-            hint="check name, version and region, or restore the secret",
-        )
-    if code in _DENIED:
-        return StoreRefused(
-            f"reading {key!r} from AWS Secrets Manager: denied ({code})",
-            reason="Denied",
-            hint="grant secretsmanager:GetSecretValue, and kms:Decrypt on its key",
-        )
-    if code in _INVALID:
-        return StoreRefused(
-            f"reading {key!r} from AWS Secrets Manager: invalid ({code})",
-            reason="Invalid",
-            hint="check remoteRef.key and remoteRef.version",
-        )
-    return StoreUnavailable(
-        f"reading {key!r} from AWS Secrets Manager failed ({code or 'no code'})", hint="try again later"
-    )
+    def call(self, operation: str, arguments: Mapping[str, Any]) -> Plaintext:
+        """Send one request that gives a token of ours (`sts:GetSessionToken`); times come as RFC 3339.
+
+        Raises:
+            StoreRefused: it is none of those.
+        """
+        service, _, name = operation.partition(":")
+        if operation not in CALLS or service not in ENDPOINTS:
+            raise StoreRefused(
+                f"{operation[:60]} is no request that is made here", reason="Unsupported", hint="use another generator"
+            )
+        import botocore
+
+        client = client_of(self._session, service)
+        answer = self._sent(client, f"asking AWS for {operation}", botocore.xform_name(name), arguments)
+        answer.pop("ResponseMetadata", None)
+        return Plaintext(json.dumps(answer, default=_stamped).encode())
 
 
-def _no_credentials(why: str) -> StoreRefused:
+def open_aws(access: AwsAccess) -> AwsSource:
+    """Open the service an access names, without a request."""
+    if access.service == "ParameterStore":
+        from secretsops.adapters.aws_parameters import ParameterStoreSource
+
+        return ParameterStoreSource(access)
+    from secretsops.adapters.aws_secrets import SecretsManagerSource
+
+    return SecretsManagerSource(access)
+
+
+def is_ours(tags: Any) -> bool:
+    """Say whether tags hold the mark of what was pushed."""
+    return any(isinstance(tag, dict) and (tag.get("Key"), tag.get("Value")) == (MANAGED_BY, OURS) for tag in tags or [])
+
+
+def as_mapping(tags: Any) -> dict[str, str]:
+    """Give tags as a mapping."""
+    return {
+        str(tag["Key"]): str(tag.get("Value") or "") for tag in tags or [] if isinstance(tag, dict) and "Key" in tag
+    }
+
+
+def wished_tags(spec: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Give the tags a PushSecret asks for, our mark among them."""
+    tags = spec.get("tags")
+    wished = {str(key): str(value) for key, value in tags.items()} if isinstance(tags, dict) else {}
+    return [{"Key": key, "Value": value} for key, value in {**wished, MANAGED_BY: OURS}.items()]
+
+
+def wishes(metadata: Mapping[str, Any], known: frozenset[str]) -> Mapping[str, Any]:
+    """Give the `spec` of PushSecretMetadata; raises `StoreRefused` for a field that is not there."""
+    spec = metadata.get("spec") if metadata.get("kind") == "PushSecretMetadata" else metadata
+    spec = spec if isinstance(spec, dict) else {}
+    if strange := sorted(set(spec) - known):
+        raise StoreRefused(
+            f"metadata field {str(strange[0])[:40]!r} of the PushSecret is not supported",
+            reason="Unsupported",
+            hint=f"known are {', '.join(sorted(known))}",
+        )
+    return spec
+
+
+def not_ours(key: str) -> StoreRefused:
+    """Give the refusal to overwrite what somebody else keeps."""
     return StoreRefused(
-        f"no AWS credentials ({why})",
-        reason="Denied",
-        hint="set auth.secretRef on the store, or give the controller a role",
+        f"{key!r} is not managed by external-secrets",
+        reason="NotOurs",
+        hint="push to another key, or give it the tag managed-by=external-secrets",
     )
 
 
-def _text(value: Plaintext | None) -> str | None:
-    return value.reveal().decode("utf-8", "replace").strip() if value is not None else None
+def too_many(what: str) -> StoreRefused:
+    """Give the refusal of a search without an end."""
+    return StoreRefused(f"the search is too wide: {what}", reason="TooMany", hint="search below a path")
+
+
+def _stamped(value: Any) -> str:
+    return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, dt.datetime) else ""

@@ -1,4 +1,4 @@
-"""The credentials of a store, read from the cluster, and the access a source is opened with.
+"""The credentials of a store, read from the cluster, and the source that is opened with them.
 
 Every credential comes with the version of the object that holds it: together they are the identity under which what
 was read may be shared.
@@ -8,20 +8,40 @@ What never lives here: which store, whether it may be used, what is kept open.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from secretsops.errors import NotFound, StoreRefused
+from secretsops.errors import ApiError, NotFound, StoreRefused, StoreUnavailable
+from secretsops.external.held import Account, Held
 from secretsops.external.listed import ListedSource
-from secretsops.external.providers import Aws, KeyRef, Listed, Provider, Vault
+from secretsops.external.providers import Provider
+from secretsops.external.references import AccountRef, KeyRef
 from secretsops.manifest import GroupVersionKind
-from secretsops.ports import AwsAccess, Cluster, SecretSource, VaultAccess
+from secretsops.ports import Cluster, SecretSource
 from secretsops.secret import Plaintext, SecretData
+from secretsops.sources import Access, ListedAccess
 
 _CORE = {"Secret": GroupVersionKind("", "v1", "Secret"), "ConfigMap": GroupVersionKind("", "v1", "ConfigMap")}
+_ACCOUNT = GroupVersionKind("", "v1", "ServiceAccount")
 
-
-OpenSource = Callable[[VaultAccess | AwsAccess], SecretSource]
+OpenSource = Callable[[Access], SecretSource]
 """The `secret_source` door."""
+
+
+def read_credentials(cluster: Cluster, provider: Provider, namespace: str) -> tuple[tuple[object, ...], Held]:
+    """Read all a provider refers to: the identity that makes, and the credentials."""
+    values = {ref: read_credential(cluster, ref, ref.namespace or namespace) for ref in provider.refs}
+    accounts = {ref: _account(cluster, ref, ref.namespace or namespace) for ref in provider.accounts}
+    identity = (
+        *((ref, version) for ref, (version, _) in values.items()),
+        *((ref, version) for ref, (version, _) in accounts.items()),
+    )
+    held = Held(
+        values={ref: value for ref, (_, value) in values.items()},
+        accounts={ref: account for ref, (_, account) in accounts.items()},
+    )
+    return identity, held
 
 
 def read_credential(cluster: Cluster, ref: KeyRef, namespace: str) -> tuple[str, Plaintext]:
@@ -51,35 +71,52 @@ def read_credential(cluster: Cluster, ref: KeyRef, namespace: str) -> tuple[str,
     return version, value
 
 
-def source_of(provider: Provider, credentials: Mapping[KeyRef, Plaintext], open_source: OpenSource) -> SecretSource:
+def _account(cluster: Cluster, ref: AccountRef, namespace: str) -> tuple[str, Account]:
+    try:
+        found = cluster.get(_ACCOUNT, ref.name, namespace)
+    except NotFound:
+        raise StoreRefused(
+            f'cannot get service account "{ref.name}" from namespace "{namespace}"',
+            reason="CredentialMissing",
+            hint="create it, or correct the reference of the store",
+        ) from None
+    token = partial(_token, cluster, namespace, ref.name, found.uid)
+    return f"{found.uid}/{found.resource_version}", Account(annotations=found.annotations, token=token)
+
+
+def _token(cluster: Cluster, namespace: str, name: str, uid: str, audiences: Sequence[str], seconds: int) -> Plaintext:
+    """Have a token made for a service account (`authentication.k8s.io/v1 TokenRequest`).
+
+    The account has to be the one that was looked at: one that was deleted and made anew is another identity.
+    """
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "metadata": {"uid": uid},
+        "spec": {"audiences": list(audiences), "expirationSeconds": seconds},
+    }
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+    what = f'a token for service account "{name}" of namespace "{namespace}"'
+    try:
+        answer = cluster.raw("POST", path, body=json.dumps(body).encode(), content_type="application/json")
+    except ApiError as error:
+        raise StoreUnavailable(f"cannot get {what}: {error.message}", hint=error.hint) from None
+    if answer.code in {401, 403, 404, 409, 422}:
+        raise StoreRefused(
+            f"cannot get {what} (the API server answered {answer.code})",
+            reason="Denied",
+            hint="let the controller create serviceaccounts/token, and check that the account exists",
+        )
+    try:
+        token = json.loads(answer.body)["status"]["token"] if answer.code < 300 else ""
+    except (ValueError, KeyError, TypeError):
+        token = ""
+    if not token:
+        raise StoreUnavailable(f"cannot get {what} (the API server answered {answer.code})", hint="it is tried again")
+    return Plaintext(str(token).encode())
+
+
+def source_of(provider: Provider, held: Held, open_source: OpenSource) -> SecretSource:
     """Open a provider with its credentials, without a request."""
-    match provider:
-        case Listed(values=values):
-            return ListedSource(values)
-        case Vault():
-            bundle = credentials[provider.ca].reveal().decode("ascii", "replace") if provider.ca else ""
-            return open_source(
-                VaultAccess(
-                    server=provider.server,
-                    token=credentials[provider.token],
-                    path=provider.path,
-                    version=provider.version,
-                    namespace=provider.namespace,
-                    ca_pem=provider.ca_pem or bundle,
-                    headers=provider.headers,
-                )
-            )
-        case Aws():
-            return open_source(
-                AwsAccess(
-                    region=provider.region,
-                    prefix=provider.prefix,
-                    access_key_id=_value(credentials, provider.access_key_id),
-                    secret_access_key=_value(credentials, provider.secret_access_key),
-                    session_token=_value(credentials, provider.session_token),
-                )
-            )
-
-
-def _value(credentials: Mapping[KeyRef, Plaintext], ref: KeyRef | None) -> Plaintext | None:
-    return credentials[ref] if ref is not None else None
+    access = provider.access(held)
+    return ListedSource(access.values) if isinstance(access, ListedAccess) else open_source(access)

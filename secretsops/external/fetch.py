@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
-from secretsops.ports import Ask, Clock, Fetched, Query, SecretSource
+from secretsops.ports import Ask, Clock, Fetched, Put, Query, SecretSource
+from secretsops.secret import Plaintext
 
 KEEP = 300.0
 """Seconds for which a document may serve again, if whoever asks allows one that old."""
@@ -92,9 +93,20 @@ class Shared:
         """Name the property rules of the documents."""
         return self._source.dialect
 
+    def log_in(self) -> None:
+        """Get the credential the store is read by, where there is one to get."""
+        self._source.log_in()
+
     def probe(self) -> None:
         """Check the credential."""
         self._source.probe()
+
+    def close(self) -> None:
+        """Give back what was got for this identity, and forget what was read."""
+        with self._lock:
+            self._slots.clear()
+            self._bytes = 0
+        self._source.close()
 
     def read(
         self,
@@ -129,6 +141,50 @@ class Shared:
             name, lambda: self._source.find(query), not_before, namespace, retry=retry
         )
         return found
+
+    # --- Writing ---------------------------------------------------------------------------------------
+
+    def exists(self, key: str, property_path: str = "", *, namespace: str = "") -> bool:
+        """Say whether there is something under a key, and in it the property."""
+        found: bool = self._alone(lambda: self._source.exists(key, property_path), namespace)
+        return found
+
+    def put(self, put: Put, *, namespace: str = "") -> bool:
+        """Write; says whether there was something to change. What was read of that key before is forgotten."""
+        try:
+            changed: bool = self._alone(lambda: self._source.put(put), namespace)
+        finally:
+            self._forget_key(put.key)
+        return changed
+
+    def remove(self, key: str, property_path: str = "", *, namespace: str = "") -> None:
+        """Delete what we once wrote."""
+        try:
+            self._alone(lambda: self._source.remove(key, property_path), namespace)
+        finally:
+            self._forget_key(key)
+
+    def call(self, operation: str, arguments: Mapping[str, Any], *, namespace: str = "") -> Plaintext:
+        """Send one request of the provider's own API; it is never shared, for what it gives is made for one."""
+        answer: Plaintext = self._alone(lambda: self._source.call(operation, arguments), namespace)
+        return answer
+
+    def _alone(self, act: Callable[[], Any], namespace: str) -> Any:
+        self._admit(namespace)
+        try:
+            answer = act()
+        except SecretsOpsError as error:
+            self._judge(namespace, error)
+            raise
+        self._judge(namespace, None)
+        return answer
+
+    def _forget_key(self, key: str) -> None:
+        """Forget the documents of a key, and every search: what is read next is read anew."""
+        with self._lock:
+            for name, slot in list(self._slots.items()):
+                if (not isinstance(name, Ask) or name.key == key) and not slot.lock.locked():
+                    self._drop(name)
 
     def forget(self, before: dt.datetime) -> None:
         """Drop documents that were read before a moment: plaintext is not kept for longer than it may serve."""

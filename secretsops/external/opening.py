@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secretsops.errors import NotFound, StoreRefused
-from secretsops.external.access import OpenSource, read_credential, source_of
+from secretsops.external.access import OpenSource, read_credentials, source_of
 from secretsops.external.entries import StoreRef
 from secretsops.external.fetch import KEEP, Shared
 from secretsops.external.model import CLUSTER_SECRET_STORE, SECRET_STORE
@@ -32,6 +32,9 @@ CREDENTIAL_AGE = 5.0
 """Seconds for which credentials are used without looking at their objects again."""
 OPEN_LIMIT = 256
 """Sources kept open."""
+RETIRED = 60.0
+"""Seconds for which a source that was replaced may finish what it does, before it gives its session back."""
+_GATES = 64
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 
 
@@ -54,6 +57,9 @@ class Openings:
         self.clock = clock
         self._lock = threading.Lock()
         self._opened: OrderedDict[tuple[str, str], _Opened] = OrderedDict()
+        # Whoever opens a store has others wait, so that there is one source, and one login, for all of them.
+        self._gates = [threading.Lock() for _ in range(_GATES)]
+        self._retired: list[tuple[float, Shared]] = []
 
     def find(self, ref: StoreRef, namespace: str) -> Manifest | None:
         """Read the store an ExternalSecret of a namespace names, None when there is none."""
@@ -103,27 +109,50 @@ class Openings:
     def open(self, store: Store, namespace: str, *, fresh: bool = False) -> Shared:
         """Open a store with the credentials of its own (or for a referent one of this) namespace."""
         name = (store.uid or f"{store.kind}/{store.namespace}/{store.name}", namespace)
+        with self._gates[hash(name) % _GATES]:
+            return self._open(name, store, namespace, fresh=fresh)
+
+    def _open(self, name: tuple[str, str], store: Store, namespace: str, *, fresh: bool) -> Shared:
         now = self.clock.monotonic()
         with self._lock:
             known = self._opened.get(name)
         generation = (store.uid, store.generation)
         if known and not fresh and known.identity[0] == generation and now - known.checked < CREDENTIAL_AGE:
             return known.source
-        refs = store.provider.refs
-        credentials = {ref: read_credential(self._cluster, ref, ref.namespace or namespace) for ref in refs}
-        identity = (generation, *((ref, version) for ref, (version, _) in credentials.items()))
+        versions, held = read_credentials(self._cluster, store.provider, namespace)
+        identity = (generation, *versions)
         if known and known.identity == identity:
             known.checked = now
             known.source.forget(self.clock.now() - dt.timedelta(seconds=KEEP))
+            self._give_back(now)
             return known.source
-        source = source_of(store.provider, {ref: value for ref, (_, value) in credentials.items()}, self._open_source)
-        opened = _Opened(identity, Shared(source, self.clock), now)
+        opened = _Opened(identity, Shared(source_of(store.provider, held, self._open_source), self.clock), now)
         with self._lock:
-            self._opened.pop(name, None)
+            replaced = self._opened.pop(name, None)
             self._opened[name] = opened
+            gone = [replaced] if replaced is not None else []
             while len(self._opened) > OPEN_LIMIT:
-                self._opened.popitem(last=False)
+                gone.append(self._opened.popitem(last=False)[1])
+            self._retired += [(now, each.source) for each in gone]
+        self._give_back(now)
         return opened.source
+
+    def _give_back(self, now: float) -> None:
+        """Close what was replaced a while ago: those who held it have finished."""
+        with self._lock:
+            due = [source for since, source in self._retired if now - since >= RETIRED]
+            self._retired = [(since, source) for since, source in self._retired if now - since < RETIRED]
+        for source in due:
+            source.close()
+
+    def close(self) -> None:
+        """Give every session back; nothing is opened afterwards."""
+        with self._lock:
+            gone = [opened.source for opened in self._opened.values()] + [source for _, source in self._retired]
+            self._opened.clear()
+            self._retired.clear()
+        for source in gone:
+            source.close()
 
     def requests(self) -> int:
         """Count the provider requests made through what is open now."""

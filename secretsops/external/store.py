@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from secretsops.durations import parse_duration
-from secretsops.errors import InvalidManifest
 from secretsops.external.model import CLUSTER_SECRET_STORE
 from secretsops.external.patterns import found
 from secretsops.external.providers import Provider, read_provider
+from secretsops.external.references import Scope, invalid
 from secretsops.manifest import Manifest
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
@@ -44,7 +44,8 @@ class Store:
     @property
     def is_referent(self) -> bool:
         """Say whether credentials are those of the ExternalSecret's namespace."""
-        return self.is_cluster and any(not ref.namespace for ref in self.provider.refs)
+        named = [ref.namespace for ref in self.provider.refs] + [ref.namespace for ref in self.provider.accounts]
+        return self.is_cluster and not all(named)
 
 
 def controller_class(manifest: Manifest) -> str:
@@ -68,7 +69,11 @@ def read_store(manifest: Manifest) -> Store:
         generation=manifest.generation,
         controller=controller_class(manifest),
         interval=_interval(spec.get("refreshInterval")),
-        provider=read_provider(spec, "" if cluster else manifest.namespace, cluster=cluster),
+        provider=read_provider(
+            spec,
+            Scope(home="" if cluster else manifest.namespace, cluster=cluster),
+            store=(manifest.kind.kind, manifest.name, manifest.namespace),
+        ),
     )
 
 
@@ -78,7 +83,7 @@ def _interval(value: Any) -> float:
         return 0.0
     seconds = float(value) if isinstance(value, int) else parse_duration(str(value))
     if seconds < 0:
-        raise _invalid("refreshInterval is negative", "use 0 for the default")
+        raise invalid("refreshInterval is negative", "use 0 for the default")
     return seconds
 
 
@@ -136,12 +141,3 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
         case "DoesNotExist":
             return key not in labels
     return False
-
-
-def _map(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = body.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _invalid(problem: str, hint: str) -> InvalidManifest:
-    return InvalidManifest(problem, reason="InvalidSpec", hint=hint)

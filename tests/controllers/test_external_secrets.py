@@ -24,8 +24,9 @@ from secretsops.errors import (
 )
 from secretsops.external.model import CREATED_BY, DATA_HASH, FINALIZER, MANAGED
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import AwsAccess, EventType, Fetched, VaultAccess
+from secretsops.ports import EventType, Fetched
 from secretsops.secret import Plaintext, SecretData
+from secretsops.sources import Access, AwsAccess, TokenLogin, VaultAccess
 
 CANARY = "canary-4b1d"
 PLACE = ObjectKey("external-secrets.io", "ExternalSecret", "shop", "app")
@@ -44,7 +45,7 @@ class World:
         self.failure: SecretsOpsError | None = None
         self.refusal: SecretsOpsError | None = None
         self.fetches: list[str] = []
-        self.opened: list[VaultAccess | AwsAccess] = []
+        self.opened: list[Access] = []
         self.time = dt.datetime(2027, 1, 1, 12, tzinfo=dt.UTC)
         self._version = 0
 
@@ -115,7 +116,7 @@ class World:
     def emit(self, manifest: Manifest, kind: str, reason: str, message: str) -> None:
         self.events.append((kind, reason, message))
 
-    def open(self, access: VaultAccess | AwsAccess) -> World:
+    def open(self, access: Access) -> World:
         self.opened.append(access)
         return self
 
@@ -129,6 +130,8 @@ class World:
         if key not in self.values:
             raise StoreRefused(f"{key} is not there", reason="NotFound")
         return Fetched(document=Plaintext(self.values[key].encode()), version="1")
+
+    def log_in(self) -> None: ...
 
     def probe(self) -> None:
         if self.failure:
@@ -577,7 +580,7 @@ def test_a_rotated_credential_opens_the_store_anew(world: World, spine: External
     access = world.opened[-1]
     assert len(world.opened) == count + 1
     assert isinstance(access, VaultAccess)
-    assert access.token == Plaintext(b"new")
+    assert access.login == TokenLogin(token=Plaintext(b"new"))
 
 
 def test_aws_and_listed_stores_are_opened(world: World, stores: Stores, spine: ExternalSecrets) -> None:
@@ -591,7 +594,8 @@ def test_aws_and_listed_stores_are_opened(world: World, stores: Stores, spine: E
     stores.reconcile(STORE)
     access = world.opened[-1]
     assert isinstance(access, AwsAccess)
-    assert (access.region, access.access_key_id, access.session_token) == ("eu-west-1", Plaintext(b"root"), None)
+    who = access.identity
+    assert (access.region, who.access_key_id, who.session_token) == ("eu-west-1", Plaintext(b"root"), None)
     world.put(vault_store(provider={"fake": {"data": [{"key": "db", "value": '{"user":"x"}'}]}}))
     stores.reconcile(STORE)
     assert ("Warning", "StoreUnmaintained") in {event[:2] for event in world.events}
@@ -618,7 +622,7 @@ def test_a_ca_bundle_may_come_from_a_config_map(world: World, stores: Stores) ->
     stores.reconcile(STORE)
     access = world.opened[-1]
     assert isinstance(access, VaultAccess)
-    assert access.ca_pem == "PEM"
+    assert access.tls.ca_pem == "PEM"
 
 
 # --- In the process ------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
-from secretsops.ports import AwsAccess, VaultAccess
 from secretsops.secret import Plaintext
+from secretsops.sources import AwsAccess, AwsIdentity, TokenLogin, VaultAccess
 
 CANARY = "canary-d00d"
-TOKEN = Plaintext(b"token")
+LOGIN = TokenLogin(token=Plaintext(b"token"))
 
 
 class Moody(ThreadingHTTPServer):
@@ -78,14 +78,14 @@ def _same(error: SecretsOpsError, expected: type[SecretsOpsError], reason: str) 
         (404, {"errors": []}, StoreRefused, "NotFound"),
         (404, {"data": {"data": None, "metadata": {"deletion_time": "x", "version": 3}}}, StoreRefused, "NotFound"),
         (412, {"errors": [CANARY]}, StoreUnavailable, "StoreUnavailable"),
-        (429, {"errors": [CANARY]}, StoreUnavailable, "StoreUnavailable"),
+        (429, {"errors": [CANARY]}, StoreUnavailable, "Throttled"),
         (500, {"errors": [CANARY]}, StoreUnavailable, "StoreUnavailable"),
         (502, {"errors": [CANARY]}, StoreUnavailable, "StoreUnavailable"),
         (503, {"errors": ["Vault is sealed"]}, StoreUnavailable, "StoreUnavailable"),
         (418, {"errors": [CANARY]}, StoreUnavailable, "StoreUnavailable"),
-        (200, f"<html>{CANARY}</html>", StoreUnavailable, "StoreUnavailable"),
-        (200, f'{{"data": {{"data": {{"a": {CANARY}', StoreUnavailable, "StoreUnavailable"),
-        (200, '{"a":' * 300 + "1" + "}" * 300, StoreUnavailable, "StoreUnavailable"),
+        (200, f"<html>{CANARY}</html>", StoreUnavailable, "Unreadable"),
+        (200, f'{{"data": {{"data": {{"a": {CANARY}', StoreUnavailable, "Unreadable"),
+        (200, '{"a":' * 300 + "1" + "}" * 300, StoreUnavailable, "Unreadable"),
         (200, {"data": {"data": None}}, StoreRefused, "NotFound"),
         (200, [CANARY], StoreRefused, "NotFound"),
         (307, "", StoreUnavailable, "StoreUnavailable"),
@@ -100,7 +100,7 @@ def test_vault_answers_become_our_classes(
     moody.body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     moody.headers = {"Location": "http://127.0.0.1:1/"} if status == 307 else {}
     with pytest.raises(SecretsOpsError) as caught:
-        VaultSource(VaultAccess(server=moody.url, token=TOKEN, path="kv")).fetch("app")
+        VaultSource(VaultAccess(server=moody.url, login=LOGIN, path="kv")).fetch("app")
     _same(caught.value, expected, reason)
 
 
@@ -109,7 +109,7 @@ def test_vault_is_asked_for_what_was_meant(moody: Moody) -> None:
     from secretsops.adapters.vault import VaultSource
 
     moody.body = b'{"data":{"data":{"n":1.50},"metadata":{"version":7}}}'
-    access = VaultAccess(server=moody.url, token=TOKEN, path="kv", namespace="team", headers={"X-Extra": "1"})
+    access = VaultAccess(server=moody.url, login=LOGIN, path="kv", namespace="team", headers={"X-Extra": "1"})
     found = VaultSource(access).fetch("a b/c?d", "7")
     path, headers = moody.asked[-1]
     assert path == "/v1/kv/data/a%20b/c%3Fd?version=7"
@@ -139,7 +139,7 @@ def test_aws_answers_become_our_classes(
     expected: type[SecretsOpsError],
     reason: str,
 ) -> None:
-    from secretsops.adapters.aws import SecretsManagerSource
+    from secretsops.adapters.aws_secrets import SecretsManagerSource
 
     # The peer's variable wins over the SDK's, as it names this service alone.
     monkeypatch.setenv("AWS_SECRETSMANAGER_ENDPOINT", moody.url)
@@ -147,7 +147,11 @@ def test_aws_answers_become_our_classes(
     moody.status, moody.body = status, json.dumps({"__type": code, "message": text}).encode()
     key = Plaintext(b"test")
     source = SecretsManagerSource(
-        AwsAccess(region="us-east-1", access_key_id=key, secret_access_key=key, session_token=key, prefix="p/")
+        AwsAccess(
+            region="us-east-1",
+            identity=AwsIdentity(access_key_id=key, secret_access_key=key, session_token=key),
+            prefix="p/",
+        )
     )
     with pytest.raises(SecretsOpsError) as caught:
         source.fetch("app")

@@ -21,12 +21,21 @@ from drills.sandbox.openbao import OpenBao
 from secretsops.errors import StoreRefused, StoreUnavailable
 from secretsops.external.listed import ListedSource
 from secretsops.external.rawjson import decode
-from secretsops.ports import AwsAccess, Fetched, SecretSource, VaultAccess
+from secretsops.ports import Fetched, SecretSource
 from secretsops.secret import Plaintext
+from secretsops.sources import AwsAccess, AwsIdentity, Tls, TokenLogin, VaultAccess
 from tests.contract.secret_source.servers import aws_call, free_port, vault_call
 
 CANARY = "canary-77aa"
 DOCUMENT = {"user": "alice", "n": 7, "o": {"a": [1, "x"]}, "html": "<&>"}
+
+
+def _keys(key: Plaintext) -> AwsIdentity:
+    return AwsIdentity(access_key_id=key, secret_access_key=key)
+
+
+def _token(secret: bytes) -> TokenLogin:
+    return TokenLogin(token=Plaintext(secret))
 
 
 @dataclass
@@ -60,7 +69,7 @@ def vault(url: str, token: str, version: str, mount: str) -> Subject:
     from secretsops.adapters.vault import VaultSource
 
     def open_at(server: str, secret: bytes) -> VaultSource:
-        return VaultSource(VaultAccess(server=server, token=Plaintext(secret), path=mount, version=version))
+        return VaultSource(VaultAccess(server=server, login=_token(secret), path=mount, version=version))
 
     data = "data/" if version == "v2" else ""
 
@@ -81,13 +90,13 @@ def vault(url: str, token: str, version: str, mount: str) -> Subject:
 
 
 def secrets_manager(url: str, monkeypatch: pytest.MonkeyPatch) -> Subject:
-    from secretsops.adapters.aws import SecretsManagerSource
+    from secretsops.adapters.aws_secrets import SecretsManagerSource
 
     key = Plaintext(b"test")
 
     def open_at(endpoint: str, **more: Any) -> SecretsManagerSource:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        return SecretsManagerSource(AwsAccess(region="us-east-1", access_key_id=key, secret_access_key=key, **more))
+        return SecretsManagerSource(AwsAccess(region="us-east-1", identity=_keys(key), **more))
 
     def write(name: str, body: dict[str, Any]) -> str:
         text = json.dumps(body)
@@ -215,7 +224,7 @@ def test_binary_secrets_of_aws_keep_their_bytes(moto: Aws, monkeypatch: pytest.M
 
 def test_aws_without_credentials_is_denied(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """The default chain ends without a request to an instance's metadata service."""
-    from secretsops.adapters.aws import SecretsManagerSource
+    from secretsops.adapters.aws_secrets import SecretsManagerSource
 
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -233,14 +242,14 @@ def test_a_credential_that_is_no_header_is_denied_untold(
     openbao: OpenBao, moto: Aws, monkeypatch: pytest.MonkeyPatch, secret: bytes
 ) -> None:
     """A library that cannot send it would quote it."""
-    from secretsops.adapters.aws import SecretsManagerSource
+    from secretsops.adapters.aws_secrets import SecretsManagerSource
     from secretsops.adapters.vault import VaultSource
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.url)
     key = Plaintext(secret)
     sources: list[SecretSource] = [
-        VaultSource(VaultAccess(server=openbao.url, token=key, path="secret")),
-        SecretsManagerSource(AwsAccess(region="us-east-1", access_key_id=key, secret_access_key=key)),
+        VaultSource(VaultAccess(server=openbao.url, login=TokenLogin(token=key), path="secret")),
+        SecretsManagerSource(AwsAccess(region="us-east-1", identity=_keys(key))),
     ]
     for source in sources:
         with pytest.raises((StoreRefused, StoreUnavailable)) as caught:
@@ -281,10 +290,10 @@ def test_keys_become_mount_and_path(mount: str, version: str, key: str, result: 
 def test_vault_settings_that_cannot_work_are_refused() -> None:
     from secretsops.adapters.vault import VaultSource, secret_path
 
-    token = Plaintext(b"t")
+    login = _token(b"t")
     for access in (
-        VaultAccess(server="ftp://vault", token=token),
-        VaultAccess(server="https://vault", token=token, ca_pem="no certificate"),
+        VaultAccess(server="ftp://vault", login=login),
+        VaultAccess(server="https://vault", login=login, tls=Tls(ca_pem="no certificate")),
     ):
         with pytest.raises(StoreRefused) as caught:
             VaultSource(access)
@@ -292,4 +301,4 @@ def test_vault_settings_that_cannot_work_are_refused() -> None:
     with pytest.raises(StoreRefused):
         secret_path("", "v2", "only-a-mount")
     with pytest.raises(StoreRefused):
-        VaultSource(VaultAccess(server="http://vault", token=token, path="kv")).fetch("a", "latest")
+        VaultSource(VaultAccess(server="http://vault", login=login, path="kv")).fetch("a", "latest")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from secretsops.errors import InvalidManifest
+from secretsops.external.aws import Aws
 from secretsops.external.due import is_due, next_pass, oldest_acceptable, refreshed_at, synced_version
 from secretsops.external.entries import StoreRef
 from secretsops.external.model import (
@@ -21,10 +22,12 @@ from secretsops.external.model import (
     store_refs,
     target_name,
 )
-from secretsops.external.providers import Aws, KeyRef, Listed, Vault
+from secretsops.external.providers import Listed
+from secretsops.external.references import KeyRef
 from secretsops.external.render import compose, created_by, data_hash, field_manager, is_intact
 from secretsops.external.status import is_ready, stamp, with_ready
 from secretsops.external.store import admits, needs_labels, read_store
+from secretsops.external.vault import Vault
 from secretsops.manifest import Manifest
 from secretsops.ownership import Create, Leave, Refuse, Update, Write, decide_external
 from secretsops.secret import Plaintext, SecretData
@@ -333,7 +336,7 @@ def test_stores_are_read() -> None:
     """A namespaced store reads its own namespace; a bundle may be PEM or base64 of it."""
     found = read_store(store({"vault": VAULT | {"caBundle": "LS0tLS1CRUdJTi0tLS0t"}}, refreshInterval=60))
     assert isinstance(found.provider, Vault)
-    assert found.provider.token == KeyRef(namespace="shop", name="auth", key="token")
+    assert found.provider.refs == [KeyRef(namespace="shop", name="auth", key="token")]
     assert found.provider.ca_pem == "-----BEGIN-----"
     assert (found.interval, found.is_cluster, found.is_referent) == (60.0, False, False)
     referent = read_store(store({"vault": VAULT}, kind="ClusterSecretStore", refreshInterval="1m"))
@@ -355,14 +358,13 @@ def test_stores_are_read() -> None:
         ({"vault": {"auth": VAULT["auth"]}}, "InvalidSpec"),
         ({"vault": VAULT | {"auth": {}}}, "InvalidSpec"),
         ({"vault": VAULT | {"caBundle": "%%%"}}, "InvalidSpec"),
-        ({"vault": VAULT | {"auth": {"kubernetes": {}}}}, "Unsupported"),
-        ({"vault": VAULT | {"tls": {"certSecretRef": {}}}}, "Unsupported"),
+        ({"vault": VAULT | {"auth": {"gcp": {"role": "r"}}}}, "Unsupported"),
+        ({"vault": VAULT | {"tls": {"certSecretRef": {"name": "a"}}}}, "InvalidSpec"),
         ({"vault": VAULT | {"auth": {"tokenSecretRef": {"name": "a", "key": "b", "namespace": "x"}}}}, "InvalidSpec"),
         ({"vault": VAULT | {"caProvider": {"type": "Secret", "name": "a", "namespace": "other"}}}, "InvalidSpec"),
-        ({"aws": {"service": "ParameterStore", "region": "r"}}, "Unsupported"),
+        ({"aws": {"service": "CertificateManager", "region": "r"}}, "Unsupported"),
         ({"aws": {"service": "SecretsManager"}}, "InvalidSpec"),
-        ({"aws": AWS | {"role": "arn"}}, "Unsupported"),
-        ({"aws": AWS | {"auth": {"jwt": {"serviceAccountRef": {}}}}}, "Unsupported"),
+        ({"aws": AWS | {"auth": {"jwt": {"serviceAccountRef": {}}}}}, "InvalidSpec"),
         ({"aws": AWS | {"auth": {"secretRef": {"accessKeyIDSecretRef": {}}}}}, "InvalidSpec"),
         ({"gcpsm": {}}, "Unsupported"),
     ],
