@@ -22,6 +22,7 @@ from drills.sandbox.openbao import OpenBao
 from drills.sandbox.world import Sandbox
 from secretsops.adapters.rendering import RenderWorkers
 from secretsops.errors import MissingExtra, SecretsOpsError, WorldFailed
+from tests.openbao_servers import SealedBao, TlsBao
 
 CONTROL_PLANES = frozenset({"control_plane", "control_plane_with_nodes", "control_plane_binaries"})
 
@@ -101,6 +102,18 @@ def openbao(sandbox: Sandbox) -> OpenBao:
         return sandbox.openbao()
     except MissingExtra as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def openbao_tls(sandbox: Sandbox, openbao: OpenBao) -> TlsBao:
+    """Give the session's OpenBao that speaks TLS; each test keeps to mounts of its own."""
+    return TlsBao(sandbox._supervised())
+
+
+@pytest.fixture(scope="session")
+def openbao_sealed(sandbox: Sandbox, openbao: OpenBao) -> SealedBao:
+    """Give the session's OpenBao that is sealed."""
+    return SealedBao(sandbox._supervised())
 
 
 @pytest.fixture(scope="session")
