@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controllers.install import IMAGE, NAMESPACE, manifests
-from secretsops.durations import parse_duration
-from secretsops.errors import InvalidManifest, UsageError
+from controllers.sealing_flags import sealing_flags
+from secretsops import __version__
+from secretsops.errors import UsageError
 from secretsops.files import write_output
+from secretsops.logs import configure
 from secretsops.manifest import dump_all
 from secretsops.ports import ClusterTarget, Doors
 
 if TYPE_CHECKING:
-    from controllers.http import Route
+    from controllers.http import HttpServer, Route
     from controllers.loop import Loop, Part
 
 SPINES: Mapping[str, str] = {
-    "sealed-secrets": "controllers.sealed_secrets",
+    "sealed-secrets": "controllers.sealing_parts",
     "external-secrets": "controllers.external_parts",
 }
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -52,45 +54,74 @@ def install(namespace: str, image: str, output: str) -> None:
 @click.option("--kubeconfig", default="", help="The cluster; in a Pod its service account.")
 @click.option("--context", default="", help="Context of the kubeconfig.")
 @click.option("--namespace", default="", help="Our own namespace, of keys and lease; in a Pod its own.")
-@click.option("--listen", default="", help="HOST:PORT of health, metrics and certificate. [default: :8080]")
+@click.option("--listen", default="", help="HOST:PORT of everything, in place of the two below.")
+@click.option("--listen-addr", default=":8080", show_default=True, help="HOST:PORT of health, certificate and verify.")
+@click.option("--listen-metrics-addr", default=":8081", show_default=True, help="HOST:PORT of metrics.")
 @click.option(
     "--controllers", "names", default=",".join(SPINES), show_default=True, help="What to run, separated by commas."
 )
 @click.option(
     "--leader-elect/--no-leader-elect", default=True, show_default=True, help="Act only while holding a Lease."
 )
-@click.option("--key-renew-period", default="720h", show_default=True, help="New sealing key this often; 0 is never.")
-@click.option("--key-ttl", default="87600h", show_default=True, help="How long a sealing certificate counts.")
-@click.option("--key-prefix", default="", help="Name prefix of key Secrets. [default: upstream's]")
-@click.option("--key-size", default=4096, show_default=True, help="Bits of a sealing key.")
-@click.option("--my-cn", default="", help="Common name in sealing certificates.")
+@sealing_flags
+@click.option("--log-level", "level", default="", help="DEBUG, INFO, WARN or ERROR, before the general option.")
+@click.option("--log-format", "style", default="", help="text or json, before the general option.")
+@click.option("--version", "show_version", is_flag=True, help="Print the version as upstream's controller does.")
 @click.option(
     "--controller-class", default="default", show_default=True, help="Stores of another class are left alone."
 )
 @click.pass_obj
 def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leader_elect: bool, **given: Any) -> None:
     """Run the in-cluster controller."""
-    from controllers.http import HttpServer
     from controllers.leader import Election
     from controllers.loop import Loop, Runtime
     from controllers.process import DRAIN, harden, until_told_to_stop
 
+    if given["show_version"]:
+        write_output(f"controller version: v{__version__}\n".encode())
+        return
+    _log_as_asked(given["level"], given["style"])
     harden()
-    options = {**given, **{name: _seconds(given[name], name) for name in ("key_renew_period", "key_ttl")}}
     namespace = given["namespace"] or _own_namespace()
     cluster = doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context, user_agent="secretsops-controller"))
-    runtime = Runtime(cluster=cluster, clock=doors.clock, doors=doors, namespace=namespace, options=options)
+    runtime = Runtime(cluster=cluster, clock=doors.clock, doors=doors, namespace=namespace, options=given)
     parts = _parts(names, runtime)
     election = Election(cluster, doors.clock, namespace=namespace, identity=_identity()) if leader_elect else None
     loop = Loop(runtime, parts, election)
-    address = given["listen"] or os.environ.get("SECRETSOPS_LISTEN_ADDRESS") or ":8080"
-    server = HttpServer(address, _routes(loop, parts))
+    servers = _listen(given, _routes(loop, parts), _metrics(loop, parts))
     loop.start()
+
+    def asked() -> None:
+        for part in parts:
+            part.asked()
+
     try:
-        until_told_to_stop()
+        until_told_to_stop(asked)
     finally:
         loop.stop(DRAIN)
-        server.close()
+        for server in servers:
+            server.close()
+
+
+def _listen(given: Mapping[str, Any], routes: Mapping[str, Route], metrics: Mapping[str, Route]) -> list[HttpServer]:
+    """Listen on one address for everything, or as upstream does on two."""
+    from controllers.http import HttpServer
+
+    one = given["listen"] or os.environ.get("SECRETSOPS_LISTEN_ADDRESS")
+    if one:
+        return [HttpServer(one, {**routes, **metrics})]
+    return [HttpServer(given["listen_addr"], routes), HttpServer(given["listen_metrics_addr"], metrics)]
+
+
+def _log_as_asked(level: str, style: str) -> None:
+    """Take upstream's own options of the log."""
+    levels = {"debug": "debug", "info": "info", "warn": "warning", "warning": "warning", "error": "error"}
+    if level and level.lower() not in levels:
+        raise UsageError(f"--log-level {level!r} is none", reason="Usage", hint="DEBUG, INFO, WARN or ERROR")
+    if style not in ("", "text", "json"):
+        raise UsageError(f"--log-format {style!r} is none", reason="Usage", hint="text or json")
+    if level or style:
+        configure(level=levels[(level or "info").lower()], style=style or "text")
 
 
 def _parts(names: str, runtime: Any) -> list[Part]:
@@ -107,33 +138,29 @@ def _parts(names: str, runtime: Any) -> list[Part]:
 
 
 def _routes(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
-    from controllers.http import Reply, Route
+    from controllers.http import ANY_METHOD, Reply, Route
 
     def verdict(problem: str) -> Reply:
         return Reply(code=503 if problem else 200, body=f"{problem or 'ok'}\n".encode())
 
     found = {
-        "/healthz": Route(method="GET", answer=lambda _: verdict(loop.unhealthy())),
-        "/readyz": Route(method="GET", answer=lambda _: verdict(loop.unready())),
-        "/metrics": Route(
-            method="GET",
-            answer=lambda _: Reply(
-                code=200, body=loop.metrics.text().encode(), content_type="text/plain; version=0.0.4; charset=utf-8"
-            ),
-        ),
+        "/healthz": Route(answer=lambda _: verdict(loop.unhealthy()), methods=ANY_METHOD),
+        "/readyz": Route(answer=lambda _: verdict(loop.unready())),
     }
     for part in parts:
         found |= part.routes
     return found
 
 
-def _seconds(text: str, name: str) -> float:
-    try:
-        return parse_duration(text)
-    except InvalidManifest:
-        raise UsageError(
-            f"--{name.replace('_', '-')} {text!r} is no duration", reason="Usage", hint="as in 720h or 30m"
-        ) from None
+def _metrics(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
+    from controllers.http import Reply, Route
+
+    def answer(_body: bytes) -> Reply:
+        text = loop.metrics.text() + "".join(part.exposed() for part in parts)
+        kind = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+        return Reply(code=200, body=text.encode(), content_type=kind)
+
+    return {"/metrics": Route(answer=answer)}
 
 
 def _own_namespace() -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import http.server
 import logging
+import math
 import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secretsops.errors import UsageError
@@ -26,29 +27,71 @@ BODY_LIMIT = 2 * 1024 * 1024
 REQUEST_SECONDS, TOTAL_SECONDS = 10.0, 30.0
 """Seconds without a byte, and altogether, after which a connection ends."""
 CONNECTIONS = 32
-RATE, BURST = 2.0, 3
-"""Requests a second of a limited route, and how many in a burst (upstream's `--rate-limit` and what its burst of 2 lets
-through)."""
 AT_ONCE = 2
-"""Limited requests under way at a time; each may cost thousands of private key operations."""
+"""Limited requests of one route under way at a time; each may cost thousands of private key operations."""
+TEXT = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What a route answers."""
+    """What a route answers. An empty `content_type` sends no such header."""
 
     code: int
     body: bytes = b""
-    content_type: str = "text/plain; charset=utf-8"
+    content_type: str = TEXT
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Limit:
+    """How often a route may be asked: `rate` a second, `burst` more at once, AT_ONCE of them at a time.
+
+    The generic cell rate algorithm and its headers, as upstream's (`throttled` v2). One count for all callers, who
+    cannot be told apart behind the service proxy: Compat: upstream believes X-Forwarded-For.
+    """
+
+    def __init__(self, *, rate: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._interval, self._burst, self._monotonic = 1.0 / rate, burst, monotonic
+        self._lock = threading.Lock()
+        self._full_at = monotonic()
+        self._inside = 0
+
+    def enter(self) -> tuple[bool, dict[str, str]]:
+        """Say whether this request may pass, and the headers that tell how much is left; `leave` after one that did."""
+        with self._lock:
+            now, allowed = self._monotonic(), self._interval * (self._burst + 1)
+            next_full = max(self._full_at, now) + self._interval
+            wait = next_full - allowed - now
+            passes = wait <= 0 and self._inside < AT_ONCE
+            if passes:
+                self._full_at, self._inside = next_full, self._inside + 1
+            used = max(self._full_at - now, 0.0)
+            headers = {
+                "X-RateLimit-Limit": str(self._burst + 1),
+                "X-RateLimit-Remaining": str(int((allowed - used) / self._interval + 1e-9)),
+                "X-RateLimit-Reset": str(math.ceil(used)),
+            }
+            return passes, headers if passes else headers | {"Retry-After": str(max(1, math.ceil(wait)))}
+
+    def leave(self) -> None:
+        """Say that a request that passed was answered."""
+        with self._lock:
+            self._inside -= 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One path: its method, what it answers to a body, and whether it costs enough to be rate-limited."""
+    """One path: what it answers to a body, by which methods (none named: by all), how often, and who is told.
 
-    method: str
+    `told` gets method, code and seconds of each answer.
+    """
+
     answer: Callable[[bytes], Reply]
-    limited: bool = False
+    methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    limit: Limit | None = None
+    told: Callable[[str, int, float], None] = lambda _method, _code, _seconds: None
+
+
+ANY_METHOD: frozenset[str] = frozenset()
 
 
 class HttpServer:
@@ -58,7 +101,7 @@ class HttpServer:
         host, colon, port = address.rpartition(":")
         if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
             raise UsageError(f"'{address}' is no address", reason="BadAddress", hint="give HOST:PORT or :PORT")
-        handler = type("_Routes", (_Handler,), {"routes": routes, "gate": _Gate()})
+        handler = type("_Routes", (_Handler,), {"routes": routes})
         try:
             self._server = _Server((host.strip("[]"), int(port)), handler)
         except OSError as error:
@@ -78,33 +121,6 @@ class HttpServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(2.0)
-
-
-class _Gate:
-    """A token bucket for all limited routes together, and AT_ONCE of their requests at a time.
-
-    Callers behind the service proxy cannot be told apart.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tokens, self._at = float(BURST), time.monotonic()
-        self._inside = 0
-
-    def enter(self) -> bool:
-        with self._lock:
-            now = time.monotonic()
-            self._tokens = min(float(BURST), self._tokens + (now - self._at) * RATE)
-            self._at = now
-            if self._tokens < 1 or self._inside >= AT_ONCE:
-                return False
-            self._tokens -= 1
-            self._inside += 1
-            return True
-
-    def leave(self) -> None:
-        with self._lock:
-            self._inside -= 1
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -145,37 +161,37 @@ def _cut(connection: Any) -> None:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     routes: Mapping[str, Route]
-    gate: _Gate
     timeout = REQUEST_SECONDS
     server_version, sys_version = "secretsops", ""
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
-        self._serve("GET")
-
-    def do_POST(self) -> None:
-        self._serve("POST")
-
-    def _serve(self, method: str) -> None:
-        route = self.routes.get(self.path.partition("?")[0])
-        length = self.headers.get("Content-Length") or "0"
+    def serve(self) -> None:
+        began = time.monotonic()
         # Whoever sends a body that is not read cannot go on with this connection.
         self.close_connection = True
+        route = self.routes.get(self.path.partition("?")[0])
         if route is None:
-            self._reply(Reply(code=404, body=b"not found\n"))
-        elif route.method != method:
-            self._reply(Reply(code=405, body=b"method not allowed\n"))
-        elif not (length.isascii() and length.isdigit()) or int(length[:20]) > BODY_LIMIT:
-            self._reply(Reply(code=413, body=b"request too large\n"))
-        elif not route.limited:
-            self._reply(self._answer(route, int(length)))
-        elif not self.gate.enter():
-            self._reply(Reply(code=429, body=b"too many requests\n"))
-        else:
-            try:
-                self._reply(self._answer(route, int(length)))
-            finally:
-                self.gate.leave()
+            self._reply(_said(404, "404 page not found"))
+            return
+        reply = self._reply(self._limited(route))
+        route.told(self.command, reply.code, time.monotonic() - began)
+
+    def _limited(self, route: Route) -> Reply:
+        length = self.headers.get("Content-Length") or "0"
+        if route.methods and self.command not in route.methods:
+            return _said(405, "method not allowed")
+        if not (length.isascii() and length.isdigit()) or int(length[:20]) > BODY_LIMIT:
+            return _said(413, "request too large")
+        if route.limit is None:
+            return self._answer(route, int(length))
+        passes, headers = route.limit.enter()
+        if not passes:
+            return replace(_said(429, "limit exceeded"), headers={**NO_SNIFFING, **headers})
+        try:
+            reply = self._answer(route, int(length))
+            return replace(reply, headers={**reply.headers, **headers})
+        finally:
+            route.limit.leave()
 
     def _answer(self, route: Route, length: int) -> Reply:
         body = self.rfile.read(length)
@@ -183,16 +199,31 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return route.answer(body)
         except Exception as error:  # noqa: BLE001 - a route's bug costs its answer, and its message may carry a value
             log.error("a request failed unexpectedly", extra=fields(path=self.path, error=type(error).__name__))  # noqa: TRY400
-            return Reply(code=500, body=b"internal error\n")
+            return _said(500, "internal error")
 
-    def _reply(self, reply: Reply) -> None:
+    def _reply(self, reply: Reply) -> Reply:
         self.send_response(reply.code)
-        self.send_header("Content-Type", reply.content_type)
+        if reply.content_type:
+            self.send_header("Content-Type", reply.content_type)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
-        self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(reply.body)
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
+        return reply
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the standard library's name
         log.debug(format, *args)
+
+
+for _method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+    setattr(_Handler, f"do_{_method}", _Handler.serve)
+
+NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
+
+
+def _said(code: int, text: str) -> Reply:
+    """Give an error in words, as Go's `http.Error` does."""
+    return Reply(code=code, body=f"{text}\n".encode(), headers=NO_SNIFFING)

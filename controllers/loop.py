@@ -54,11 +54,12 @@ class Watched:
 class Tick:
     """Something to do now and then while we lead: `act` gives the seconds until next time.
 
-    It starts once everything the part watches was listed.
+    It starts once everything the part watches was listed. Setting `wake` makes it act at once.
     """
 
     name: str
     act: Callable[[], float]
+    wake: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,10 @@ class Part:
     unready: Callable[[], str] = lambda: ""
     """Says what is missing before the process may be called ready, "" when nothing is."""
     workers: int = 2
+    exposed: Callable[[], str] = lambda: ""
+    """Gives metrics of the part's own, in the exposition format."""
+    asked: Callable[[], None] = lambda: None
+    """What SIGUSR1 asks of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +169,8 @@ class Loop:
     def stop(self, seconds: float) -> bool:
         """End: give out no more keys, let what is in work finish for `seconds`; says whether all did."""
         self._stop.set()
+        for tick in (each for part in self._parts for each in part.ticks):
+            tick.wake.set()
         for queue in self._queues.values():
             queue.close()
         for reflector in (each for some in self._reflectors.values() for each in some):
@@ -226,7 +233,11 @@ class Loop:
 
     def _tick(self, part: Part, tick: Tick) -> None:
         pause = 0.0
-        while not self._stop.wait(pause):
+        while True:
+            tick.wake.wait(pause)
+            tick.wake.clear()
+            if self._stop.is_set():
+                return
             pause = WAIT / 5
             if not self._may_act(part):
                 continue

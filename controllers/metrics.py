@@ -15,9 +15,10 @@ BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 
 
 class Metrics:
-    """The numbers of one process."""
+    """The numbers of one process whose names begin with `prefix`; histograms have `buckets` (upper bounds, seconds)."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = PREFIX, buckets: tuple[float, ...] = BUCKETS) -> None:
+        self._prefix, self._buckets = prefix, buckets
         self._lock = threading.Lock()
         self._help: dict[str, tuple[str, str]] = {}
         self._counters: dict[str, dict[str, float]] = {}
@@ -26,20 +27,21 @@ class Metrics:
 
     def count(self, name: str, text: str, **labels: str) -> None:
         """Add one to a counter."""
-        series = _labels(labels)
+        series = label_text(labels)
         with self._lock:
             self._help.setdefault(name, (text, "counter"))
             values = self._counters.setdefault(name, {})
             if series not in values and len(values) >= SERIES_LIMIT:
-                series = _labels(dict.fromkeys(labels, "other"))
+                series = label_text(dict.fromkeys(labels, "other"))
             values[series] = values.get(series, 0.0) + 1
 
-    def observe(self, name: str, seconds: float, **labels: str) -> None:
+    def observe(self, name: str, seconds: float, text: str = "", **labels: str) -> None:
         """Add a duration to a histogram."""
-        series = _labels(labels)
+        series = label_text(labels)
         with self._lock:
-            row = self._times.setdefault(name, {}).setdefault(series, [0.0] * (len(BUCKETS) + 2))
-            for number, bound in enumerate(BUCKETS):
+            self._help.setdefault(name, (text, "histogram"))
+            row = self._times.setdefault(name, {}).setdefault(series, [0.0] * (len(self._buckets) + 2))
+            for number, bound in enumerate(self._buckets):
                 if seconds <= bound:
                     row[number] += 1
             row[-2] += 1
@@ -58,23 +60,27 @@ class Metrics:
             times = {name: {series: list(row) for series, row in rows.items()} for name, rows in self._times.items()}
         for name, values in [*counters.items(), *((name, read()) for name, read in self._gauges.items())]:
             text, kind = self._help[name]
-            lines += [f"# HELP {PREFIX}{name} {text}", f"# TYPE {PREFIX}{name} {kind}"]
-            lines += [f"{PREFIX}{name}{_braced(series)} {value:g}" for series, value in sorted(values.items())]
+            full = self._prefix + name
+            lines += [f"# HELP {full} {text}", f"# TYPE {full} {kind}"] if values else []
+            lines += [f"{full}{_braced(series)} {_number(value)}" for series, value in sorted(values.items())]
         for name, rows in times.items():
-            lines.append(f"# TYPE {PREFIX}{name} histogram")
+            full, text = self._prefix + name, self._help[name][0]
+            lines += [f"# HELP {full} {text}"] if text else []
+            lines.append(f"# TYPE {full} histogram")
             for series, row in sorted(rows.items()):
                 joint = "," if series else ""
-                bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
+                bounds = [*(f"{bound:g}" for bound in self._buckets), "+Inf"]
                 lines += [
-                    f'{PREFIX}{name}_bucket{{{series}{joint}le="{bound}"}} {value:g}'
+                    f'{full}_bucket{{{series}{joint}le="{bound}"}} {_number(value)}'
                     for bound, value in zip(bounds, row[:-1], strict=True)
                 ]
-                lines.append(f"{PREFIX}{name}_count{_braced(series)} {row[-2]:g}")
-                lines.append(f"{PREFIX}{name}_sum{_braced(series)} {row[-1]:g}")
+                lines.append(f"{full}_count{_braced(series)} {_number(row[-2])}")
+                lines.append(f"{full}_sum{_braced(series)} {_number(row[-1])}")
         return "\n".join(lines) + "\n"
 
 
-def _labels(labels: Mapping[str, str]) -> str:
+def label_text(labels: Mapping[str, str]) -> str:
+    """Give labels as they stand between braces, by name."""
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items()))
 
 
@@ -84,3 +90,8 @@ def _escaped(value: str) -> str:
 
 def _braced(series: str) -> str:
     return f"{{{series}}}" if series else ""
+
+
+def _number(value: float) -> str:
+    """Give a value without loss: `:g` would round a counter beyond a million."""
+    return str(int(value)) if value == int(value) else repr(value)

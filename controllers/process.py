@@ -10,6 +10,7 @@ import logging
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from queue import SimpleQueue
 from types import FrameType
 
@@ -33,14 +34,16 @@ def harden() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def until_told_to_stop() -> None:
-    """Wait for SIGTERM or SIGINT."""
+def until_told_to_stop(asked: Callable[[], None] = lambda: None) -> None:
+    """Wait for SIGTERM or SIGINT; SIGUSR1 calls `asked` meanwhile."""
     # Its `put` is reentrant; Event.set from a handler can deadlock with the Event.wait that it interrupts.
     told: SimpleQueue[int] = SimpleQueue()
 
     def note(number: int, _frame: FrameType | None) -> None:
         told.put(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, note)
-    log.info("%s: ending", signal.Signals(told.get()).name)
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(each, note)
+    while (number := told.get()) == signal.SIGUSR1:
+        asked()
+    log.info("%s: ending", signal.Signals(number).name)

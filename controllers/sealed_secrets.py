@@ -1,107 +1,240 @@
 """SealedSecret to Secret, in the cluster: observe, open, decide, act, report. The spine of sealing.
 
-Opening is `secretsops.sealing.sealed`, who may write is `secretsops.ownership`; here they meet the API server.
-Status and events carry names and reasons, never values. `build` offers it to the process: what is watched, what a
-change concerns.
+Opening is `secretsops.sealing.sealed`, who may write is `secretsops.ownership`, what is known already is
+`controllers.sealed_view`; here they meet the API server. Status and events carry names and reasons, never values.
 
-What never lives here: the wire format, key Secrets (`controllers.sealing_keys`), threads.
+What never lives here: the wire format, key Secrets (`controllers.sealing_keys`), what is watched
+(`controllers.sealing_parts`), threads.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
-import hmac
-import json
-import os
-import threading
-from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
+from typing import Any
 
+from controllers.sealed_view import View, masked
+from controllers.sealing_metrics import SealingMetrics
 from secretsops.clock import SystemClock
-from secretsops.errors import Invalid, NotFound, NotOurs, Refused, SecretsOpsError
+from secretsops.errors import (
+    AlreadyExists,
+    Conflict,
+    Invalid,
+    NotFound,
+    NotOurs,
+    Refused,
+    SecretsOpsError,
+    ServerFailure,
+    TooManyRequests,
+    Unreachable,
+)
 from secretsops.manifest import Manifest, ObjectKey
-from secretsops.ownership import Create, Leave, Refuse, Update, Write, decide_unsealed
-from secretsops.ports import Clock, Cluster, EventType, PatchType
+from secretsops.ownership import (
+    MANAGED,
+    SKIP_OWNER,
+    Create,
+    Leave,
+    Refuse,
+    Update,
+    Write,
+    controller_of,
+    decide_unsealed,
+    is_controlled_by,
+)
+from secretsops.ports import Clock, Cluster, PatchType
 from secretsops.sealing.keys import KeyRing
 from secretsops.sealing.sealed import SEALED_SECRET, SECRET, Opened, open_sealed
-
-if TYPE_CHECKING:
-    from controllers.loop import Part, Runtime
+from secretsops.sealing.sealed_with import SealedWith
 
 Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
 
 SYNCED = "Synced"
-_RUN_KEY = os.urandom(32)
+BLIPS = 3
+"""Passes in a row that may fail because of the API server before status says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doing:
+    """What the passes are asked for beside the work itself."""
+
+    update_status: bool = True
+    accept_v1: bool = True
+    old_gc: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """One failure as people read it: in the event, in status, and as the peer's metric has it."""
+
+    reason: str
+    event: str
+    status: str
+    metric: str
 
 
 class SealedSecrets:
-    """Reconciles one SealedSecret at a time; remembers per object only key fingerprints and digests."""
+    """Reconciles one SealedSecret at a time; remembers per object only key fingerprints and versions."""
 
     def __init__(
-        self, cluster: Cluster, ring: Callable[[], KeyRing], emit: Emit, *, clock: Clock | None = None
+        self,
+        cluster: Cluster,
+        ring: Callable[[], KeyRing],
+        emit: Emit,
+        *,
+        view: View | None = None,
+        doing: Doing | None = None,
+        metrics: SealingMetrics | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._cluster = cluster
         self._ring = ring
         self._emit = emit
+        self._view = view or View()
+        self._doing = doing or Doing()
+        self._metrics = metrics or SealingMetrics(omit_labels=True)
         self._clock = clock or SystemClock()
         self._opened_by: dict[ObjectKey, tuple[str, ...]] = {}
-        self._left: dict[ObjectKey, str] = {}
+        self._left: dict[ObjectKey, Hashable] = {}
         self._closed: set[ObjectKey] = set()
+        self._said: dict[ObjectKey, str] = {}
+        self._blips: dict[ObjectKey, int] = {}
 
+    # --- what others ask
     def closed(self) -> list[ObjectKey]:
         """Give the SealedSecrets that did not open when last tried: a new key may change that."""
         return sorted(self._closed.copy())
 
-    def is_as_left(self, secret: Manifest) -> bool:
-        """Say whether a watched Secret (as `fingerprinted` keeps it) is as our last pass left it."""
-        key = ObjectKey(SEALED_SECRET.group, SEALED_SECRET.kind, secret.namespace, secret.name)
-        return self._left.get(key) == secret.body.get(DIGEST)
+    def opened_with(self, fingerprints: Collection[str]) -> list[ObjectKey]:
+        """Give the SealedSecrets of which one of these keys opened an item."""
+        lost = set(fingerprints)
+        return sorted(key for key, used in self._opened_by.copy().items() if lost.intersection(used))
 
+    def is_as_left(self, secret: Manifest, key: ObjectKey) -> bool:
+        """Say whether a watched Secret is as our last pass left it: its event is the echo of our own write."""
+        left = self._left.get(key)
+        return isinstance(left, tuple) and left[-1] == secret.resource_version
+
+    def makes_anew(self, secret: Manifest, key: ObjectKey) -> bool:
+        """Say whether a Secret that was deleted is to be made anew (`pkg/controller/controller.go`, v0.38.4).
+
+        One that was ours, or that stood in the way. One that we only patched belongs to somebody else.
+        """
+        marks = secret.annotations
+        ours = marks.get(MANAGED) == "true" or (marks.get(SKIP_OWNER) == "true" and controller_of(secret) is None)
+        return ours or key in self._said or is_controlled_by(secret, self._view.uid(key))
+
+    # --- the pass
     def reconcile(self, key: ObjectKey) -> str:
         """Bring one Secret in line with its SealedSecret; gives what was done: created, updated, unchanged, gone.
 
         Raises:
             SecretsOpsError: it could not be done; status and event say why, the queue tries again.
         """
+        self._metrics.asked()
         # 1. Observe the SealedSecret. Compat: one that is being deleted makes no Secret anew.
-        try:
-            sealed = self._cluster.get(SEALED_SECRET, key.name, key.namespace)
-        except NotFound:
-            self._opened_by.pop(key, None)
-            self._left.pop(key, None)
-            self._closed.discard(key)
-            return "gone"
+        sealed = self._sealed(key)
+        if sealed is None:
+            return self._gone(key)
         if sealed.metadata.get("deletionTimestamp"):
+            self._view.settled(sealed)
             return "gone"
-        # 2. Open it, all items or none.
+        state = (sealed.uid, sealed.generation, tuple(sorted(sealed.annotations.items())), self._ring().fingerprints)
         try:
-            opened = self._open(key, sealed)
+            # 2. Open it, all items or none; 3. decide who may write the Secret, 4. act.
+            done = "unchanged"
+            if not self._is_done(key, state):
+                opened = self._open(key, sealed)
+                done = self._write(key, sealed, opened, state)
         except SecretsOpsError as error:
-            self._report(sealed, error, event=("ErrUnsealFailed", f"Failed to unseal: {error.message}"))
+            self._failed(key, sealed, error)
             raise
-        # 3. Observe the Secret, 4. decide who may write it, 5. act.
-        try:
-            live = self._live(key)
-            decision = decide_unsealed(opened.secret, live, sealed.uid, renewed=_is_renewed(sealed))
-            done, left = self._act(decision, live)
-            self._left[key] = digest(left) if left else ""
-        except SecretsOpsError as error:
-            self._report(sealed, error, event=("ErrUpdateFailed", error.message))
-            raise
-        # 6. Report.
-        self._report(
-            sealed, None, event=("Unsealed", "SealedSecret unsealed successfully"), changed=done != "unchanged"
-        )
+        # 5. Report.
+        self._blips.pop(key, None)
+        self._report(key, sealed, None, changed=done != "unchanged")
+        self._view.settled(sealed)
         return done
 
+    def _sealed(self, key: ObjectKey) -> Manifest | None:
+        if self._view.is_gone(key):
+            return None
+        waiting = self._view.sealed(key)
+        if waiting is not None:
+            return waiting
+        try:
+            return self._cluster.get(SEALED_SECRET, key.name, key.namespace)
+        except NotFound:
+            return None
+        except SecretsOpsError:
+            self._metrics.failed("fetch", key.namespace)
+            raise
+
+    def _gone(self, key: ObjectKey) -> str:
+        for memory in (self._opened_by, self._left, self._said, self._blips):
+            memory.pop(key, None)
+        self._closed.discard(key)
+        self._metrics.gone(key)
+        if self._doing.old_gc:
+            self._delete_secret(key)
+        return "gone"
+
+    def _delete_secret(self, key: ObjectKey) -> None:
+        """Delete the Secret of a SealedSecret that is gone. Compat: upstream deletes a foreign one as well."""
+        try:
+            self._cluster.get(SEALED_SECRET, key.name, key.namespace)
+        except NotFound:
+            pass
+        else:
+            return  # selected no more
+        live = self._live(key)
+        owner = controller_of(live) if live is not None else None
+        if live is not None and owner and (owner.get("kind"), owner.get("name")) == (SEALED_SECRET.kind, key.name):
+            try:
+                self._cluster.delete(SECRET, key.name, namespace=key.namespace, uid=live.uid)
+            except NotFound:
+                return
+
+    def _is_done(self, key: ObjectKey, state: tuple[Any, ...]) -> bool:
+        """Say whether a pass left just this state behind, with the Secret unchanged since."""
+        if key not in self._left or not self._view.watches_secrets:
+            return False
+        seen = self._view.secret(key)
+        return seen is not None and self._left[key] == (*state, seen.resource_version)
+
     def _open(self, key: ObjectKey, sealed: Manifest) -> Opened:
-        self._closed.add(key)
-        opened = open_sealed(sealed, self._ring(), first=self._opened_by.get(key, ()))
+        ring = self._ring()
+        likely = self._opened_by.get(key) or ring.likely(sealed_at(sealed))
+        try:
+            opened = open_sealed(sealed, ring, first=likely, accept_v1=self._doing.accept_v1)
+        except SecretsOpsError:
+            self._closed.add(key)
+            raise
         self._closed.discard(key)
         self._opened_by[key] = tuple(dict.fromkeys(opened.keys.values()))
         return opened
+
+    def _write(self, key: ObjectKey, sealed: Manifest, opened: Opened, state: tuple[Any, ...]) -> str:
+        renewed = _is_renewed(sealed)
+        if self._view.watches_secrets:
+            # What the watch told is enough to see that nothing is to be done, or that there is no Secret.
+            seen = self._view.secret(key)
+            if isinstance(decide_unsealed(masked(opened.secret), seen, sealed.uid, renewed=renewed), Leave):
+                assert seen is not None
+                self._left[key] = (*state, seen.resource_version)
+                return "unchanged"
+            if seen is None:
+                try:
+                    done, left = self._act(Create(opened.secret), None)
+                except AlreadyExists:
+                    pass  # the watch is behind
+                else:
+                    self._left[key] = (*state, left.resource_version)
+                    return done
+        live = self._live(key)
+        done, left = self._act(decide_unsealed(opened.secret, live, sealed.uid, renewed=renewed), live)
+        self._left[key] = (*state, left.resource_version)
+        return done
 
     def _live(self, key: ObjectKey) -> Manifest | None:
         try:
@@ -109,29 +242,67 @@ class SealedSecrets:
         except NotFound:
             return None
 
-    def _act(self, decision: Write, live: Manifest | None) -> tuple[str, Manifest | None]:
+    def _act(self, decision: Write, live: Manifest | None) -> tuple[str, Manifest]:
         """Carry a decision out; gives what was done and the Secret as it is now."""
         match decision:
             case Create(manifest):
-                return "created", self._cluster.create(manifest)
+                done, left = "created", self._created(manifest)
             case Update(manifest):
                 try:
-                    return "updated", self._cluster.replace(manifest)
+                    done, left = "updated", self._cluster.replace(manifest)
                 except Invalid as error:
                     raise _explained(error, manifest) from None
             case Leave():
-                return "unchanged", live
+                assert live is not None
+                done, left = "unchanged", live
             case Refuse(reason, message):
                 raise NotOurs(message, reason=reason, hint="annotate the Secret sealedsecrets.bitnami.com/managed=true")
-        raise AssertionError(f"sealing never decides to {type(decision).__name__}")
+            case _:
+                raise AssertionError(f"sealing never decides to {type(decision).__name__}")
+        self._view.wrote(left)
+        return done, left
 
-    def _report(
-        self, sealed: Manifest, error: SecretsOpsError | None, *, event: tuple[str, str], changed: bool = True
-    ) -> None:
+    def _created(self, manifest: Manifest) -> Manifest:
+        try:
+            return self._cluster.create(manifest)
+        except Invalid as error:
+            raise _explained(error, manifest) from None
+
+    # --- reporting
+    def _failed(self, key: ObjectKey, sealed: Manifest, error: SecretsOpsError) -> None:
+        told = _told(error, sealed, self._ring(), opened=key not in self._closed)
+        self._metrics.failed(told.metric, key.namespace)
+        if isinstance(error, (Conflict, AlreadyExists, NotFound)):
+            self._view.forget(key)
+            return
+        if isinstance(error, (TooManyRequests, Unreachable, ServerFailure)) or error.reason == "NotLeading":
+            # The API server's trouble, not this object's, until it stays that way.
+            count = self._blips[key] = self._blips.get(key, 0) + 1
+            if count < BLIPS:
+                return
+        self._report(key, sealed, told, changed=False)
+
+    def _report(self, key: ObjectKey, sealed: Manifest, told: _Told | None, *, changed: bool) -> None:
         """Write status where it changed, and an event where something happened."""
-        status = synced_status(sealed, error.message if error else "", now=self._clock.now())
-        if status is not None:
-            patch = {"metadata": {"resourceVersion": sealed.resource_version}, "status": status}
+        problem = told.status if told else ""
+        wrote = self._doing.update_status and self._write_status(key, sealed, problem)
+        news = problem != self._said.get(key, "")
+        if told and (wrote or (news and not self._doing.update_status)):
+            self._emit(sealed, "Warning", told.reason, told.event)
+        elif not told and (wrote or changed):
+            self._emit(sealed, "Normal", "Unsealed", "SealedSecret unsealed successfully")
+        if told:
+            self._said[key] = problem
+        else:
+            self._said.pop(key, None)
+
+    def _write_status(self, key: ObjectKey, sealed: Manifest, problem: str) -> bool:
+        self._metrics.verdict(sealed, "False" if problem else "True")
+        status = synced_status(sealed, problem, now=self._clock.now())
+        if status is None:
+            return False
+        patch = {"metadata": {"resourceVersion": sealed.resource_version}, "status": status}
+        try:
             self._cluster.patch(
                 SEALED_SECRET,
                 sealed.name,
@@ -140,8 +311,13 @@ class SealedSecrets:
                 patch_type=PatchType.MERGE,
                 subresource="status",
             )
-        if status is not None or changed:
-            self._emit(sealed, "Warning" if error else "Normal", *event)
+        except NotFound:
+            return False
+        except SecretsOpsError:
+            self._metrics.failed("status", sealed.namespace)
+            self._view.forget(key)
+            raise
+        return True
 
 
 def synced_status(sealed: Manifest, problem: str, *, now: dt.datetime) -> dict[str, Any] | None:
@@ -165,122 +341,15 @@ def synced_status(sealed: Manifest, problem: str, *, now: dt.datetime) -> dict[s
     return {"observedGeneration": sealed.generation, "conditions": [new, *others]}
 
 
-def digest(secret: Manifest) -> str:
-    """Give what tells one state of a Secret from another, keyed for this process: it says nothing outside it.
-
-    Cached in place of the data, so that a Secret changed by hand is noticed without keeping its values.
-    """
-    owned = {
-        "data": secret.body.get("data") or {},
-        "type": secret.body.get("type") or "Opaque",
-        "labels": secret.labels,
-        "annotations": secret.annotations,
-        "owners": secret.metadata.get("ownerReferences") or [],
-    }
-    return hmac.new(_RUN_KEY, json.dumps(owned, sort_keys=True).encode(), hashlib.sha256).hexdigest()
-
-
-DIGEST = "digest"
-"""Where `fingerprinted` puts what is left of a Secret's values."""
-
-
-def fingerprinted(secret: Manifest) -> Manifest:
-    """Give what is kept of a watched Secret: name, version, owners and a keyed digest; no values."""
-    names = ("name", "namespace", "uid", "resourceVersion")
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {name: secret.metadata.get(name) for name in names}}
-    return Manifest({**body, DIGEST: digest(secret)})
-
-
-def noted(sealed: Manifest) -> Manifest:
-    """Give what is kept of a watched SealedSecret: name, version, and a digest of what else wakes us; no items."""
-    wakes = (
-        sorted(sealed.labels.items()),
-        sorted(sealed.annotations.items()),
-        sealed.metadata.get("deletionTimestamp"),
-    )
-    names = ("name", "namespace", "uid", "resourceVersion", "generation")
-    body = {"apiVersion": SEALED_SECRET.api_version, "kind": SEALED_SECRET.kind}
-    metadata = {name: sealed.metadata.get(name) for name in names}
-    return Manifest({**body, "metadata": metadata, DIGEST: hash(json.dumps(wakes))})
-
-
-class _News:
-    """Tells a change from an echo of our own status write. Safe for several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._signs: dict[ObjectKey, Hashable] = {}
-
-    def sealed(self, kind: EventType, sealed: Manifest) -> list[ObjectKey]:
-        """Give the key of a SealedSecret of which more than the status changed."""
-        sign = (sealed.uid, sealed.generation, sealed.body.get(DIGEST))
-        with self._lock:
-            if kind is EventType.DELETED:
-                self._signs.pop(sealed.key, None)
-                return [sealed.key]
-            known, self._signs[sealed.key] = self._signs.get(sealed.key), sign
-            return [sealed.key] if known != sign else []
-
-    def of_secret(self, secret: Manifest) -> list[ObjectKey]:
-        """Give the SealedSecret that a Secret's name belongs to, where there is one."""
-        key = ObjectKey(SEALED_SECRET.group, SEALED_SECRET.kind, secret.namespace, secret.name)
-        with self._lock:
-            return [key] if key in self._signs else []
-
-    def all(self) -> list[ObjectKey]:
-        """Give every SealedSecret there is."""
-        with self._lock:
-            return sorted(self._signs)
-
-
-def build(runtime: Runtime) -> Sequence[Part]:
-    """Give the one part that keeps Secrets in line with SealedSecrets, and the sealing keys with their policy.
-
-    Options are those of `secretsops controller`. A key Secret that comes wakes the SealedSecrets that
-    did not open, one that goes wakes all: their status shall say that they do not open any more.
-    """
-    from controllers.loop import Part, Result, Tick, Watched
-    from controllers.reflector import Selection
-    from controllers.sealing_http import routes
-    from controllers.sealing_keys import SELECTOR, Keys, policy, tick
-
-    keys, news = Keys(policy(runtime.namespace, runtime.options)), _News()
-    emit = runtime.events("sealed-secrets")
-    spine = SealedSecrets(runtime.cluster, lambda: keys.ring, emit, clock=runtime.clock)
-    held: dict[ObjectKey, Manifest] = {}
-
-    def secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        unchanged = kind is not EventType.DELETED and spine.is_as_left(manifest)
-        return [] if unchanged else news.of_secret(manifest)
-
-    def key_secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        if kind is EventType.DELETED:
-            held.pop(manifest.key, None)
-        else:
-            held[manifest.key] = manifest
-        changed = keys.load(held.values())
-        # A key that we minted is in the ring already: whoever waits for it is woken all the same.
-        return news.all() if changed and kind is EventType.DELETED else spine.closed()
-
-    def missing() -> str:
-        return "" if keys.ring.sealing_key(runtime.clock.now()) else "there is no key to seal with yet"
-
-    own = Selection(kind=SECRET, namespace=runtime.namespace, label_selector=SELECTOR)
-    watched = [
-        Watched(selection=own, keys=key_secret),
-        Watched(selection=Selection(kind=SEALED_SECRET), keys=news.sealed, keep=noted),
-        Watched(selection=Selection(kind=SECRET), keys=secret, keep=fingerprinted),
-    ]
-    return [
-        Part(
-            name="sealed-secrets",
-            watched=watched,
-            reconcile=lambda key: Result(action=spine.reconcile(key)),
-            ticks=[Tick(name="keys", act=tick(runtime.cluster, keys, runtime.clock))],
-            routes=routes(lambda: keys.ring, runtime.clock),
-            unready=missing,
-        )
-    ]
+def sealed_at(sealed: Manifest) -> dt.datetime:
+    """Give when the items of a SealedSecret came to the cluster: the newest write of its spec, else its creation."""
+    writes = [each for each in sealed.metadata.get("managedFields") or [] if isinstance(each, dict)]
+    times = [str(each.get("time") or "") for each in writes if "f:spec" in (each.get("fieldsV1") or {})]
+    try:
+        newest = max([*times, str(sealed.metadata.get("creationTimestamp") or "")])
+        return dt.datetime.fromisoformat(newest).astimezone(dt.UTC)
+    except (ValueError, OverflowError):
+        return dt.datetime.max.replace(tzinfo=dt.UTC)
 
 
 def _is_renewed(sealed: Manifest) -> bool:
@@ -290,13 +359,43 @@ def _is_renewed(sealed: Manifest) -> bool:
     return not synced or sealed.status.get("observedGeneration") != sealed.generation
 
 
+def _told(error: SecretsOpsError, sealed: Manifest, ring: KeyRing, *, opened: bool) -> _Told:
+    """Put a failure in upstream's words where it has some."""
+    text = error.message
+    if not opened:
+        missing = sorted({key for key in SealedWith.read(sealed.annotations).fingerprints if key not in ring})
+        text += "".join(f"\nit says that it was sealed with {key}, which is not among the keys here" for key in missing)
+        return _Told(reason="ErrUnsealFailed", event=f"Failed to unseal: {text}", status=text, metric="unseal")
+    if isinstance(error, NotOurs) and error.reason == "Unmanaged":
+        return _Told(reason="ErrUpdateFailed", event=text, status=f"failed update: {text}", metric="unmanaged")
+    if error.reason == "Immutable":
+        event = (
+            f"Error updating {sealed.namespace}/{sealed.name}: the target Secret is immutable. Once a Secret is marked "
+            "as immutable, it is not possible to revert this change nor to mutate the contents of the data field. You "
+            "can only delete and recreate the Secret."
+        )
+        return _Told(reason="ErrUpdateFailed", event=event, status=text, metric="update")
+    return _Told(reason="ErrUpdateFailed", event=text, status=text, metric="update")
+
+
 def _explained(error: Invalid, manifest: Manifest) -> SecretsOpsError:
-    """Say what cures a refused update; the API server's text names fields, and for `data` never their values."""
-    if "immutable" in error.message:
+    """Say what cures a refused write in words of our own: the API server's may come from a webhook that quotes values.
+
+    The two refusals that a Secret's own rules make are told as the API server tells them, from what we know.
+    """
+    cure = "delete the Secret; it is made anew from the SealedSecret"
+    if "when `immutable` is set" in error.message:
         return Refused(
-            f"the Secret {manifest.namespace}/{manifest.name} is immutable or would change its type",
+            f'Secret "{manifest.name}" is invalid: data: Forbidden: field is immutable when `immutable` is set',
             reason="Immutable",
-            hint="delete the Secret; it is made anew from the SealedSecret",
+            hint=cure,
+        )
+    if "type: Invalid value" in error.message and "field is immutable" in error.message:
+        return Refused(
+            f'Secret "{manifest.name}" is invalid: type: Invalid value: "{manifest.body.get("type")}": '
+            "field is immutable",
+            reason="TypeImmutable",
+            hint=cure,
         )
     return Refused(
         f"the API server refused the Secret {manifest.namespace}/{manifest.name}",

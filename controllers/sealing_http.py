@@ -1,24 +1,38 @@
-"""What sealing offers over HTTP, as upstream's clients expect it: the certificate, and whether a SealedSecret opens.
+"""What sealing offers over HTTP, as upstream's clients expect it: certificate, verify, rotate.
 
-Paths and codes are upstream's (`pkg/controller/server.go`, v0.38.4). No answer ever holds plaintext (SECURITY.md §5);
-`verify` takes the scope from annotations alone, renders no template and says yes or no.
-Never here: sockets and limits (`http.py`).
+Paths, codes and bodies are upstream's (`pkg/controller/server.go`, v0.38.4, and #2019, #2049 of after it). No answer
+holds plaintext (SECURITY.md §5): neither verify nor rotate renders a template, both take the scope from
+`metadata.annotations` alone, and a no has the same empty shape whatever its cause. Compat: both are limited and no
+method or X-Forwarded-For changes that. Never here: sockets and limits (`http.py`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from controllers.http import Reply, Route
-from secretsops.errors import InvalidManifest, SecretsOpsError
+from controllers.http import ANY_METHOD, Limit, Reply, Route
+from secretsops.errors import CannotUnseal, Refused, SecretsOpsError
 from secretsops.manifest import Manifest, load_all
 from secretsops.ports import Clock
 from secretsops.sealing.keys import KeyRing
-from secretsops.sealing.sealed import SEALED_SECRET, open_sealed
+from secretsops.sealing.sealed import SEALED_SECRET, opens, resealed
+
+CERTIFICATE, VERIFY, ROTATE = "/v1/cert.pem", "/v1/verify", "/v1/rotate"
+Told = Callable[[str, str, int, float], None]
+"""Is told path, method, code and seconds of each answer."""
 
 
-def routes(ring: Callable[[], KeyRing], clock: Clock) -> Mapping[str, Route]:
-    """Give the routes by path."""
+def routes(
+    ring: Callable[[], KeyRing],
+    clock: Clock,
+    *,
+    rate: float = 2.0,
+    burst: int = 2,
+    told: Told = lambda _path, _method, _code, _seconds: None,
+) -> Mapping[str, Route]:
+    """Give the routes by path; verify and rotate answer `rate` requests a second and `burst` more at once, each."""
 
     def certificate(_body: bytes) -> Reply:
         key = ring().sealing_key(clock.now())
@@ -28,31 +42,54 @@ def routes(ring: Callable[[], KeyRing], clock: Clock) -> Mapping[str, Route]:
 
     def verify(body: bytes) -> Reply:
         try:
-            opens = _opens(body, ring())
+            return _empty(200 if opens(_document(body), ring()) else 409)
+        except (CannotUnseal, Refused):
+            return _empty(409)
         except SecretsOpsError:
-            opens = False
-        return Reply(code=200 if opens else 409)
+            return _empty(500)
+
+    def rotate(body: bytes) -> Reply:
+        found = ring()
+        key = found.sealing_key(clock.now())
+        try:
+            sealed = _document(body)
+            if key is None:
+                return _empty(500)
+            again = resealed(sealed, found, key)
+        except SecretsOpsError:
+            return _empty(500)
+        return Reply(code=200, body=json.dumps(again, separators=(",", ":")).encode() + b"\n")
+
+    def limited() -> Limit:
+        return Limit(rate=rate, burst=burst)
 
     return {
-        "/v1/cert.pem": Route(method="GET", answer=certificate),
-        "/v1/verify": Route(method="POST", answer=verify, limited=True),
+        CERTIFICATE: Route(answer=certificate, methods=ANY_METHOD, told=partial(told, CERTIFICATE)),
+        VERIFY: Route(answer=verify, methods=ANY_METHOD, limit=limited(), told=partial(told, VERIFY)),
+        ROTATE: Route(answer=rotate, methods=ANY_METHOD, limit=limited(), told=partial(told, ROTATE)),
     }
 
 
-def _opens(body: bytes, ring: KeyRing) -> bool:
-    """Say whether every SealedSecret of a document opens; raises where one does not."""
-    sealed = load_all(body, source="request")
-    if not sealed or any(manifest.kind != SEALED_SECRET for manifest in sealed):
-        return False
-    for manifest in sealed:
-        open_sealed(_without_template_data(manifest), ring)
-    return True
+def _document(body: bytes) -> Manifest:
+    """Give the one SealedSecret of a request.
+
+    Raises:
+        SecretsOpsError: it is none, several, or not readable.
+    """
+    try:
+        found = load_all(body, source="request")
+    except Refused:
+        raise _Unreadable("unreadable") from None
+    if len(found) != 1 or found[0].kind != SEALED_SECRET:
+        raise _Unreadable("not one SealedSecret")
+    if not all(isinstance(found[0].body.get(field), dict) for field in ("metadata", "spec")):
+        raise _Unreadable("not a SealedSecret's shape")
+    return found[0]
 
 
-def _without_template_data(sealed: Manifest) -> Manifest:
-    """Give the SealedSecret as it is checked: a caller's template is not rendered."""
-    template = sealed.spec.get("template") or {}
-    if not isinstance(sealed.body.get("spec"), dict) or not isinstance(template, dict):
-        raise InvalidManifest("spec or spec.template is not a mapping", reason="InvalidSealedSecret")
-    kept = {key: value for key, value in template.items() if key != "data"}
-    return Manifest({**sealed.body, "spec": {**sealed.spec, "template": kept}})
+class _Unreadable(SecretsOpsError):
+    """The request is not one SealedSecret. Not a `Refused`: the answer is no verdict."""
+
+
+def _empty(code: int) -> Reply:
+    return Reply(code=code, content_type="")

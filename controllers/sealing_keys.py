@@ -9,13 +9,13 @@ What never lives here: opening SealedSecrets, key formats (`secretsops.sealing.k
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from secretsops.errors import InvalidManifest, UsageError
+from secretsops.errors import AlreadyExists, InvalidManifest, NotFound, Refused
 from secretsops.logs import fields
 from secretsops.manifest import Manifest
 from secretsops.ports import Clock, Cluster
@@ -25,6 +25,7 @@ from secretsops.sealing.keys import (
     DEFAULT_TTL,
     KEY_LABEL,
     KEY_PREFIX,
+    KeyOrder,
     KeyPair,
     KeyRing,
     generate,
@@ -37,6 +38,10 @@ from secretsops.sealing.sealed import SECRET
 log = logging.getLogger(__name__)
 
 SELECTOR = f"{KEY_LABEL}={ACTIVE}"
+FRESH = 3600.0
+"""Seconds for which a key is too young to be replaced because of a cut-off that lies ahead."""
+ATTEMPTS = 8
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 CERTIFICATE_CONFIG_MAP = "sealed-secrets-certificate"
 """Where clients read the certificate without a proxy (SECURITY.md §5)."""
 FIELD_MANAGER = "secretsops-sealing"
@@ -49,7 +54,7 @@ class KeyPolicy:
     """How keys are made. `renew_every` and `settle` in seconds; `renew_every=0` never renews.
 
     `settle` is how long an empty list must stay empty before the first key is minted, so that a restore that races
-    with the start is not followed by a key of our own.
+    with the start is not followed by a key of our own. Keys from before `cutoff` are replaced at start.
     """
 
     namespace: str
@@ -59,6 +64,10 @@ class KeyPolicy:
     renew_every: float = RENEW_EVERY
     settle: float = 3.0
     common_name: str = ""
+    cutoff: dt.datetime | None = None
+    order: KeyOrder = KeyOrder.CERTIFICATE
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Keys:
@@ -67,7 +76,7 @@ class Keys:
     def __init__(self, policy: KeyPolicy) -> None:
         self.policy = policy
         self._lock = threading.Lock()
-        self._ring = KeyRing()
+        self._ring = KeyRing(order=policy.order)
         self._loaded: dict[tuple[str, str], KeyPair] = {}
         self._broken: dict[str, str] = {}
 
@@ -87,7 +96,7 @@ class Keys:
         broken: dict[str, str] = {}
         with self._lock:
             for secret in secrets:
-                if not is_key_secret(secret.body):
+                if not is_key_secret(secret.body, legacy_name=self.policy.prefix):
                     continue
                 place = (secret.uid, secret.resource_version)
                 try:
@@ -98,39 +107,91 @@ class Keys:
                     if self._broken.get(name) != error.reason:
                         log.warning("a key Secret is left out", extra=fields(secret=name, reason=error.reason))
             before = {(key.fingerprint, key.state) for key in self._ring}
-            self._loaded, self._broken, self._ring = loaded, broken, KeyRing(loaded.values())
-            return before != {(key.fingerprint, key.state) for key in self._ring}
+            ring = KeyRing(loaded.values(), order=self.policy.order)
+            self._loaded, self._broken, self._ring = loaded, broken, ring
+            return before != {(key.fingerprint, key.state) for key in ring}
+
+    def age(self, now: dt.datetime) -> float | None:
+        """Give the seconds since the date of the newest key that seals; None when there is none."""
+        key = self._ring.sealing_key(now)
+        return None if key is None else (now - self._ring.dated(key)).total_seconds()
 
 
-def mint_reason(keys: Keys, *, now: dt.datetime, empty_for: float) -> str:
-    """Say why a key is due now (`FirstKey`, `Renewal`), or "" when none is. Pure.
+def mint_reason(keys: Keys, *, now: dt.datetime, empty_for: float, starting: bool = False) -> str:
+    """Say why a key is due now (`FirstKey`, `Cutoff`, `Renewal`), or "" when none is. Pure.
 
     The first key is minted only where there is no key Secret at all: next to a broken one, or to keys that were
-    set aside, a person has to decide.
+    set aside, a person has to decide. The cut-off counts at the start alone, as upstream has it; one that lies ahead
+    replaces no key younger than an hour, so that a process that is started again and again does not mint each time.
     """
     ring, policy = keys.ring, keys.policy
     if not len(ring):
         return "FirstKey" if not keys.broken and empty_for >= policy.settle else ""
-    newest = ring.sealing_key(now)
-    if newest is None or not policy.renew_every:
+    age = keys.age(now)
+    if age is None:
         return ""
-    return "Renewal" if (now - newest.certificate.not_before).total_seconds() >= policy.renew_every else ""
+    if starting and policy.cutoff is not None:
+        newest = now - dt.timedelta(seconds=age)
+        if newest < policy.cutoff and (policy.cutoff <= now or age > FRESH):
+            return "Cutoff"
+    return "Renewal" if policy.renew_every and age >= policy.renew_every else ""
+
+
+def held(cluster: Cluster, policy: KeyPolicy) -> list[Manifest]:
+    """Ask the API server for every key Secret: the labelled ones, and the one of the legacy name."""
+    found = list(cluster.list(SECRET, namespace=policy.namespace, label_selector=SELECTOR))
+    try:
+        legacy = cluster.get(SECRET, policy.prefix, policy.namespace)
+    except NotFound:
+        return found
+    return found if any(each.name == legacy.name for each in found) else [*found, legacy]
 
 
 def mint(cluster: Cluster, keys: Keys, *, reason: str, now: dt.datetime) -> str:
     """Create the key Secret that is due, unless another look at the API server shows that it no longer is.
 
+    Its name follows from the key it succeeds, so that of two processes which both believe they lead one is refused.
     Gives the new key's fingerprint, "" when nothing was due.
     """
     policy = keys.policy
-    keys.load(cluster.list(SECRET, namespace=policy.namespace, label_selector=SELECTOR))
-    if mint_reason(keys, now=now, empty_for=policy.settle) != reason:
+    keys.load(held(cluster, policy))
+    before = keys.ring.sealing_key(now)
+    due = mint_reason(keys, now=now, empty_for=policy.settle, starting=reason == "Cutoff")
+    if reason not in ("Asked", due):
         return ""
     pair = generate(now=now, bits=policy.bits, ttl=policy.ttl, common_name=policy.common_name)
-    made = cluster.create(Manifest(key_secret(pair, namespace=policy.namespace, prefix=policy.prefix)))
-    log.info("minted a sealing key", extra=fields(secret=made.name, fingerprint=pair.fingerprint, reason=reason))
-    keys.load(cluster.list(SECRET, namespace=policy.namespace, label_selector=SELECTOR))
-    return pair.fingerprint
+    for attempt in range(ATTEMPTS):
+        name = policy.prefix + _suffix(before.fingerprint if before else "", attempt)
+        body = key_secret(
+            pair,
+            namespace=policy.namespace,
+            prefix=policy.prefix,
+            name=name,
+            labels=policy.labels,
+            annotations=policy.annotations,
+        )
+        try:
+            cluster.create(Manifest(body))
+        except AlreadyExists:
+            keys.load(held(cluster, policy))
+            newest = keys.ring.sealing_key(now)
+            if (newest.fingerprint if newest else "") != (before.fingerprint if before else ""):
+                return ""  # somebody else was first
+            continue  # that successor was there once and was set aside
+        log.info("minted a sealing key", extra=fields(secret=name, fingerprint=pair.fingerprint, reason=reason))
+        keys.load(held(cluster, policy))
+        return pair.fingerprint
+    raise Refused(
+        f"the next {ATTEMPTS} names of a key Secret are taken",
+        reason="NamesTaken",
+        hint=f"delete key Secrets that are no longer needed from namespace {policy.namespace}",
+    )
+
+
+def _suffix(before: str, attempt: int) -> str:
+    """Give five characters of the API server's own alphabet for the successor of a key."""
+    digest = hashlib.sha256(f"{before} {attempt}".encode()).digest()
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:5])
 
 
 def publish(cluster: Cluster, keys: Keys, *, now: dt.datetime) -> None:
@@ -147,58 +208,50 @@ def publish(cluster: Cluster, keys: Keys, *, now: dt.datetime) -> None:
     cluster.apply(Manifest(body), field_manager=FIELD_MANAGER, force=True)
 
 
-def policy(namespace: str, options: Mapping[str, Any]) -> KeyPolicy:
-    """Give the policy that the command line's options ask for.
-
-    Raises:
-        UsageError: a key smaller than 2048 bits, or a certificate that ends before it is replaced.
-    """
-    bits, ttl = int(options.get("key_size") or DEFAULT_BITS), options.get("key_ttl")
-    renew = options.get("key_renew_period")
-    found = KeyPolicy(
-        namespace=namespace,
-        prefix=str(options.get("key_prefix") or KEY_PREFIX),
-        bits=bits,
-        ttl=DEFAULT_TTL if ttl is None else dt.timedelta(seconds=float(ttl)),
-        renew_every=RENEW_EVERY if renew is None else float(renew),
-        common_name=str(options.get("my_cn") or ""),
-    )
-    if bits < 2048:
-        raise UsageError(
-            f"--key-size {bits} is no safe size", reason="Usage", hint="2048 at least; 4096 is the default"
-        )
-    if found.renew_every > found.ttl.total_seconds():
-        raise UsageError(
-            "--key-renew-period is longer than --key-ttl: clients would meet an expired certificate",
-            reason="Usage",
-            hint="renew more often, or let certificates live longer",
-        )
-    return found
-
-
 LOOK = 0.5
 RENEWAL_LOOK = 60.0
 """Seconds between two looks whether a key is due: without any key, and with one."""
 
 
-def tick(cluster: Cluster, keys: Keys, clock: Clock) -> Callable[[], float]:
-    """Give what the leader does now and then, once key Secrets were listed: mint what is due, publish what is new.
+class Renewal:
+    """What the leader does about keys now and then: mint what is due, publish what is new.
 
-    The time for which an empty list has to stay empty starts with its first call, and anew while there are keys.
+    The time for which an empty list has to stay empty starts with the first look, and anew while there are keys.
     """
-    state: dict[str, Any] = {"since": None, "published": ""}
 
-    def act() -> float:
-        now = clock.now()
-        if state["since"] is None or len(keys.ring):
-            state["since"] = clock.monotonic()
-        reason = mint_reason(keys, now=now, empty_for=clock.monotonic() - state["since"])
+    def __init__(self, cluster: Cluster, keys: Keys, clock: Clock) -> None:
+        self._cluster, self._keys, self._clock = cluster, keys, clock
+        self._since: float | None = None
+        self._published = ""
+        self._starting = True
+        self._asked = threading.Event()
+        self.wake = threading.Event()
+        """Set to look at once."""
+
+    def ask(self) -> None:
+        """Have a key minted now, whatever the policy says (SIGUSR1); a process that does not lead forgets it."""
+        self._asked.set()
+        self.wake.set()
+
+    def look(self) -> float:
+        """Mint and publish what is due; gives the seconds until the next look."""
+        now, keys = self._clock.now(), self._keys
+        if self._since is None or len(keys.ring):
+            self._since = self._clock.monotonic()
+        empty_for = self._clock.monotonic() - self._since
+        reason = "Asked" if self._asked.is_set() else ""
+        self._asked.clear()
+        reason = reason or mint_reason(keys, now=now, empty_for=empty_for, starting=self._starting)
         if reason:
-            mint(cluster, keys, reason=reason, now=now)
+            mint(self._cluster, keys, reason=reason, now=now)
+            now = self._clock.now()
+        age = keys.age(now)
+        if age is None:
+            return LOOK
+        self._starting = False
         key = keys.ring.sealing_key(now)
-        if key is not None and key.fingerprint != state["published"]:
-            publish(cluster, keys, now=now)
-            state["published"] = key.fingerprint
-        return RENEWAL_LOOK if key else LOOK
-
-    return act
+        if key is not None and key.fingerprint != self._published:
+            publish(self._cluster, keys, now=now)
+            self._published = key.fingerprint
+        renew = keys.policy.renew_every
+        return min(RENEWAL_LOOK, max(renew - age, LOOK)) if renew else RENEWAL_LOOK

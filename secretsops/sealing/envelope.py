@@ -34,6 +34,7 @@ ITEM_LIMIT = 4 * 1024 * 1024
 _NONCE = bytes(12)
 _PREFIX_BYTES = 2
 _TAG_BYTES = 16
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\r\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def parse(text: object) -> Envelope:
         raw = base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidManifest(
-            "a sealed item is not base64",
+            f"illegal base64 data at input byte {_first_illegal(text)}",
             reason="InvalidBase64",
             hint="seal the value; plain text does not belong here",
         ) from None
@@ -88,6 +89,15 @@ def parse(text: object) -> Envelope:
     if len(raw) < _PREFIX_BYTES + size + _TAG_BYTES:
         raise cannot_unseal()
     return Envelope(wrapped=raw[_PREFIX_BYTES : _PREFIX_BYTES + size], body=raw[_PREFIX_BYTES + size :])
+
+
+def _first_illegal(text: str) -> int:
+    """Give where base64 stops to be such, as Go's `base64.CorruptInputError` says it; the end where it is cut short."""
+    for position, character in enumerate(text):
+        if character not in _BASE64:
+            return position
+    padding = text.find("=")
+    return padding if padding >= 0 else len(text)
 
 
 def unwrap(envelope: Envelope, *, label: bytes, private: RSAPrivateKey) -> Plaintext | None:

@@ -44,6 +44,13 @@ class KeyState(StrEnum):
     OPEN_ONLY = "open-only"
 
 
+class KeyOrder(StrEnum):
+    """What makes a key the newest (upstream's `--key-order-priority`)."""
+
+    CERTIFICATE = "CertNotBefore"
+    CREATION = "SecretCreationTimestamp"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPair:
     """One sealing key: opens with `private`, is published as `certificate`. `source` names the Secret it came from."""
@@ -67,15 +74,16 @@ class KeyPair:
 
 
 class KeyRing:
-    """Every usable key, newest certificate first. Immutable; prints fingerprints only."""
+    """Every usable key, newest first. Immutable; prints fingerprints only."""
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_by_name", "_keys", "order")
 
-    def __init__(self, keys: Iterable[KeyPair] = ()) -> None:
-        unique = {key.fingerprint: key for key in keys}
+    def __init__(self, keys: Iterable[KeyPair] = (), *, order: KeyOrder = KeyOrder.CERTIFICATE) -> None:
+        self.order = order
+        self._by_name = {key.fingerprint: key for key in keys}
         # Newest first; the fingerprint settles ties so that every replica serves the same key.
         self._keys = tuple(
-            sorted(unique.values(), key=lambda key: (key.certificate.not_before, key.fingerprint), reverse=True)
+            sorted(self._by_name.values(), key=lambda key: (self.dated(key), key.fingerprint), reverse=True)
         )
 
     def __iter__(self) -> Iterator[KeyPair]:
@@ -87,10 +95,28 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self.fingerprints)})"
 
+    def __contains__(self, fingerprint: object) -> bool:
+        return fingerprint in self._by_name
+
     @property
     def fingerprints(self) -> tuple[str, ...]:
         """Name the keys, newest first."""
         return tuple(key.fingerprint for key in self._keys)
+
+    def dated(self, key: KeyPair) -> dt.datetime:
+        """Give the date by which a key is older or newer than others in this ring."""
+        if self.order is KeyOrder.CREATION and key.created is not None:
+            return key.created
+        return key.certificate.not_before
+
+    def likely(self, moment: dt.datetime) -> tuple[str, ...]:
+        """Name the keys in the order in which they are likely to have sealed something at `moment`.
+
+        Whoever sealed then used the newest certificate there was; later ones follow, oldest first.
+        """
+        before = [key.fingerprint for key in self._keys if key.certificate.not_before <= moment]
+        after = [key.fingerprint for key in self._keys if key.certificate.not_before > moment]
+        return (*before, *reversed(after))
 
     def sealing_key(self, now: dt.datetime) -> KeyPair | None:
         """Give the key to seal with: the newest active one whose certificate has begun; None when there is none.
@@ -122,9 +148,7 @@ class KeyRing:
 
     def _ordered(self, first: Iterable[str]) -> Iterator[KeyPair]:
         preferred = dict.fromkeys(first)
-        if preferred:
-            by_name = {key.fingerprint: key for key in self._keys}
-            yield from (by_name[name] for name in preferred if name in by_name)
+        yield from (self._by_name[name] for name in preferred if name in self._by_name)
         yield from (key for key in self._keys if key.fingerprint not in preferred)
 
 
@@ -206,10 +230,15 @@ def read_key_secret(secret: Mapping[str, Any]) -> KeyPair:
         raise InvalidManifest(f"key Secret {source}: {error.problem}", reason=error.reason, hint=error.hint) from None
 
 
-def is_key_secret(secret: Mapping[str, Any]) -> bool:
-    """Say whether the label makes this Secret a usable key; `compromised` and every other value disable it."""
-    labels = (secret.get("metadata") or {}).get("labels") or {}
-    return bool(labels.get(KEY_LABEL) == ACTIVE)
+def is_key_secret(secret: Mapping[str, Any], *, legacy_name: str = "") -> bool:
+    """Say whether the label makes this Secret a usable key; `compromised` and every other value disable it.
+
+    `legacy_name` is the one name that needs no label (the layout before upstream's 0.9). Compat: one that is labelled
+    otherwise is disabled all the same; upstream reads it whatever its label says.
+    """
+    metadata = secret.get("metadata") or {}
+    state = (metadata.get("labels") or {}).get(KEY_LABEL)
+    return bool(state == ACTIVE or (state is None and legacy_name and metadata.get("name") == legacy_name))
 
 
 def generate(
@@ -254,12 +283,27 @@ def issue(private: RSAPrivateKey, *, now: dt.datetime, ttl: dt.timedelta, common
     return KeyPair(private=private, certificate=read_certificate(pem))
 
 
-def key_secret(key: KeyPair, *, namespace: str, prefix: str = KEY_PREFIX) -> dict[str, Any]:
-    """Give the body of the key Secret as upstream would create it: `generateName`, label, type, data."""
+def key_secret(
+    key: KeyPair,
+    *,
+    namespace: str,
+    prefix: str = KEY_PREFIX,
+    name: str = "",
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Give the body of the key Secret as upstream would create it: `generateName`, label, type, data.
+
+    With `name` the API server takes that one instead of drawing it. The key's own label can't be overridden.
+    """
+    metadata: dict[str, Any] = {"generateName": prefix, "namespace": namespace}
+    metadata |= {"name": name} if name else {}
+    metadata["labels"] = {**(labels or {}), KEY_LABEL: ACTIVE}
+    metadata |= {"annotations": dict(annotations)} if annotations else {}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"generateName": prefix, "namespace": namespace, "labels": {KEY_LABEL: ACTIVE}},
+        "metadata": metadata,
         "type": "kubernetes.io/tls",
         "data": {
             "tls.crt": base64.b64encode(key.certificate.pem).decode(),

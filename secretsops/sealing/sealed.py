@@ -18,12 +18,13 @@ from secretsops.errors import CannotUnseal, InvalidManifest, Refused, UsageError
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.sealing import envelope
 from secretsops.sealing.scope import PREFIX, Scope
+from secretsops.sealing.sealed_with import SealedWith
 from secretsops.secret import SecretData
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-    from secretsops.sealing.keys import KeyRing
+    from secretsops.sealing.keys import KeyPair, KeyRing
     from secretsops.secret import Plaintext
 
 API_VERSION = "bitnami.com/v1alpha1"
@@ -199,27 +200,104 @@ def _ordered_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 # --- opening -------------------------------------------------------------------------------------------
 
 
-def open_sealed(sealed: Manifest, ring: KeyRing, *, first: Iterable[str] = ()) -> Opened:
+def open_sealed(sealed: Manifest, ring: KeyRing, *, first: Iterable[str] = (), accept_v1: bool = True) -> Opened:
     """Give the Secret that a SealedSecret stands for: all items or none.
 
     Name, namespace and scope come from the SealedSecret's own metadata, never from its template. `first` names
-    keys to try before the others.
+    keys to try before the others; what the SealedSecret's own hint names is tried before those.
 
     Raises:
         CannotUnseal: an item opens with no key; the message names the items, never why (no oracle).
         InvalidManifest: an item is no text or no base64.
-        Refused: a form that this version does not open (reasons `TemplatesUnsupported`, `DeprecatedFormat`).
+        Refused: a form that is not opened (reasons `TemplatesUnsupported`, `DeprecatedFormat`).
     """
-    spec = sealed.spec
-    template = _template(spec)
-    label = Scope.of(sealed.annotations).label(sealed.namespace, sealed.name)
-    if spec.get("data") is not None:
-        return _open_deprecated(sealed, ring, label)
-    items = spec.get("encryptedData") or {}
+    template = _template(sealed.spec)
+    if sealed.spec.get("data") is not None:
+        if not accept_v1:
+            raise Refused("spec.data is not opened here", reason="DeprecatedFormat", hint="seal the Secret anew")
+        return _open_deprecated(sealed, ring, _label(sealed))
+    values, keys = open_items(sealed, ring, first=first)
+    return Opened(secret=Manifest(_secret_body(sealed, template, values)), keys=keys)
+
+
+def open_items(
+    sealed: Manifest, ring: KeyRing, *, first: Iterable[str] = ()
+) -> tuple[dict[str, Plaintext], dict[str, str]]:
+    """Give the value of every item and which key (fingerprint) opened it; no template is looked at.
+
+    Raises:
+        CannotUnseal, InvalidManifest: as `open_sealed`.
+    """
+    items = sealed.spec.get("encryptedData") or {}
     if not isinstance(items, dict):
         raise InvalidManifest("spec.encryptedData is not a mapping", reason="InvalidSealedSecret")
-    values, keys = _open_items(items, ring, label, first)
-    return Opened(secret=Manifest(_secret_body(sealed, template, values)), keys=keys)
+    hint = SealedWith.read(sealed.annotations)
+    return _open_items(items, ring, _label(sealed), _First(hint=hint, others=tuple(first)))
+
+
+def opens(sealed: Manifest, ring: KeyRing) -> bool:
+    """Say whether every item of a SealedSecret opens; its template is neither read nor rendered.
+
+    Raises:
+        Refused: an item that is no text, or a form that is none.
+    """
+    if sealed.spec.get("data") is not None:
+        _open_deprecated(sealed, ring, _label(sealed))
+    else:
+        open_items(sealed, ring)
+    return True
+
+
+def resealed(sealed: Manifest, ring: KeyRing, key: KeyPair) -> dict[str, Any]:
+    """Give a SealedSecret with the same values sealed by `key`, as upstream's `/v1/rotate` answers it.
+
+    The scope is that of `metadata.annotations` (CVE-2026-22728: upstream once took the template's). Compat: items
+    that this key sealed already keep their ciphertext, and the template stays as it is, `data` unrendered, where
+    upstream bakes what it renders into ciphertexts and puts the object's metadata in the template's place.
+
+    Raises:
+        CannotUnseal, InvalidManifest: as `open_sealed`.
+        Refused: `spec.data` of before 2018.
+    """
+    if sealed.spec.get("data") is not None:
+        raise Refused("spec.data is not rotated", reason="DeprecatedFormat", hint="seal the Secret anew")
+    label, public = _label(sealed), key.certificate.public
+    values, keys = open_items(sealed, ring)
+    items = {
+        item: sealed.spec["encryptedData"][item]
+        if keys[item] == key.fingerprint
+        else envelope.seal(values[item], label=label, public=public)
+        for item in sorted(values)
+    }
+    names = {field: sealed.metadata[field] for field in ("name", "namespace") if sealed.metadata.get(field)}
+    scope = Scope.of(sealed.annotations).annotations()
+    template = copy.deepcopy(_mapping(sealed.spec.get("template"), "spec.template"))
+    template["metadata"] = _mapping(template.get("metadata"), "spec.template.metadata") or dict(names)
+    return {
+        "metadata": names | ({"annotations": scope} if scope else {}),
+        "spec": {"template": template, "encryptedData": items},
+    }
+
+
+def _label(sealed: Manifest) -> bytes:
+    return Scope.of(sealed.annotations).label(sealed.namespace, sealed.name)
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value or {}, dict):
+        raise InvalidManifest(f"{where} is not a mapping", reason="InvalidSealedSecret")
+    return dict(value) if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _First:
+    """Which keys to try first: what the object says of an item, what opened the one before, what else is likely."""
+
+    hint: SealedWith
+    others: tuple[str, ...]
+
+    def of(self, item: str, last: str) -> tuple[str, ...]:
+        return tuple(filter(None, (self.hint.key_of(item), last))) + self.others
 
 
 def _template(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,18 +314,18 @@ def _template(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open_items(
-    items: Mapping[str, Any], ring: KeyRing, label: bytes, first: Iterable[str]
+    items: Mapping[str, Any], ring: KeyRing, label: bytes, first: _First
 ) -> tuple[dict[str, Plaintext], dict[str, str]]:
     """Open every item, gather what fails, and fail as a whole; a key that opened one is tried first for the next."""
     values: dict[str, Plaintext] = {}
     keys: dict[str, str] = {}
     shut: list[str] = []
     broken: dict[str, list[str]] = {}
-    order = list(first)
+    last = ""
     for item in sorted(items):
         try:
-            values[item], keys[item] = ring.open(items[item], label=label, first=order)
-            order = [keys[item], *(name for name in order if name != keys[item])]
+            values[item], last = ring.open(items[item], label=label, first=first.of(item, last))
+            keys[item] = last
         except CannotUnseal:
             shut.append(item)
         except InvalidManifest as error:

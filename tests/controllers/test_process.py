@@ -259,7 +259,9 @@ def test_memory_is_kept_out_of_core_dumps() -> None:
         (["--controllers", ""], "choose from"),
         (["--key-renew-period", "often"], "as in 720h"),
         (["--key-size", "1024"], "2048 at least"),
-        (["--key-renew-period", "720h", "--key-ttl", "1h"], "renew more often"),
+        (["--key-cutoff-time", "2024-01-01"], "Mon, 02 Jan 2006"),
+        (["--privatekey-labels", "team"], "name=value"),
+        (["--key-prefix", "Upper"], "a-z, 0-9"),
         (["--listen", "nowhere"], "HOST:PORT"),
     ],
 )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+import pytest
+
 from controllers.sealing_keys import KeyPolicy, Keys, mint, mint_reason, publish
+from secretsops.errors import AlreadyExists, NotFound, Refused
 from secretsops.manifest import Manifest
-from secretsops.sealing.keys import generate, key_secret
+from secretsops.sealing.keys import KEY_LABEL, generate, is_key_secret, key_secret
 
 NOW = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
 POLICY = KeyPolicy(namespace="sealing", bits=2048)
@@ -20,6 +23,7 @@ class Memory:
     def __init__(self) -> None:
         self.secrets: list[Manifest] = []
         self.applied: list[Manifest] = []
+        self.taken: set[str] = set()
 
     def add(self, body: dict[str, Any]) -> Manifest:
         number = len(self.secrets)
@@ -32,7 +36,14 @@ class Memory:
         assert label_selector == "sealedsecrets.bitnami.com/sealed-secrets-key=active"
         return list(self.secrets)
 
+    def get(self, kind: object, name: str, namespace: str = "") -> Manifest:
+        raise NotFound(name)
+
     def create(self, manifest: Manifest, **_: Any) -> Manifest:
+        name = manifest.name
+        if name in self.taken:
+            raise AlreadyExists(name)
+        self.taken.add(name)
         return self.add(manifest.body)
 
     def apply(self, manifest: Manifest, **_: Any) -> Manifest:
@@ -97,3 +108,66 @@ def test_renewal_keeps_the_old_key_and_publishes_the_new() -> None:
     never = Keys(KeyPolicy(namespace="sealing", renew_every=0.0))
     never.load(cluster.secrets[:1])
     assert mint_reason(never, now=NOW, empty_for=0.0) == ""
+
+
+def test_two_leaders_mint_one_successor() -> None:
+    """The name follows from the predecessor: the second create of the same renewal is refused by the API server."""
+    cluster = Memory()
+    cluster.add(key_secret(OLD, namespace="sealing"))
+    first, second = Keys(POLICY), Keys(POLICY)
+    before = list(cluster.secrets)
+    won = mint(cluster, first, reason="Renewal", now=NOW)  # type: ignore[arg-type]
+    after = cluster.secrets
+    calls = []
+
+    def stale(*_: Any, **__: Any) -> Any:
+        calls.append(1)
+        return before if len(calls) == 1 else after
+
+    cluster.list = stale  # type: ignore[method-assign]
+    assert mint(cluster, second, reason="Renewal", now=NOW) == ""  # type: ignore[arg-type]
+    assert second.ring.fingerprints == (won, OLD.fingerprint)
+    assert len(cluster.secrets) == 2
+
+
+def test_a_successor_that_was_set_aside_does_not_block_the_next() -> None:
+    """Its name stays taken; another is drawn, and there is an end to drawing."""
+    cluster, keys = Memory(), Keys(POLICY)
+    cluster.add(key_secret(OLD, namespace="sealing"))
+    assert mint(cluster, keys, reason="Renewal", now=NOW)  # type: ignore[arg-type]
+    del cluster.secrets[1]
+    assert mint(cluster, keys, reason="Renewal", now=NOW)  # type: ignore[arg-type]
+    del cluster.secrets[1]
+    cluster.create = _taken  # type: ignore[method-assign]
+    with pytest.raises(Refused) as caught:
+        mint(cluster, keys, reason="Renewal", now=NOW)  # type: ignore[arg-type]
+    assert caught.value.reason == "NamesTaken"
+
+
+def _taken(manifest: Manifest, **_: Any) -> Manifest:
+    raise AlreadyExists(manifest.name)
+
+
+def test_a_cutoff_replaces_older_keys_once() -> None:
+    """At start alone; one that lies ahead replaces no key younger than an hour."""
+    past = Keys(KeyPolicy(namespace="sealing", renew_every=0.0, cutoff=NOW - dt.timedelta(days=1)))
+    ahead = Keys(KeyPolicy(namespace="sealing", renew_every=0.0, cutoff=NOW + dt.timedelta(days=1)))
+    old, fresh = (Manifest(key_secret(key, namespace="sealing")) for key in (OLD, generate(now=NOW, bits=2048)))
+    for keys in (past, ahead):
+        keys.load([old])
+        assert mint_reason(keys, now=NOW, empty_for=0.0, starting=True) == "Cutoff"
+        assert mint_reason(keys, now=NOW, empty_for=0.0) == ""
+    old.body["metadata"] |= {"uid": "a"}
+    fresh.body["metadata"] |= {"uid": "b"}
+    for keys in (past, ahead):
+        keys.load([old, fresh])
+        assert mint_reason(keys, now=NOW, empty_for=0.0, starting=True) == ""
+
+
+def test_the_legacy_name_needs_no_label_but_obeys_one() -> None:
+    """Compat: upstream reads the Secret of that name whatever its label says."""
+    body = key_secret(OLD, namespace="sealing", name="sealed-secrets-key")
+    for labels, read in (({}, True), ({KEY_LABEL: "active"}, True), ({KEY_LABEL: "compromised"}, False)):
+        body["metadata"]["labels"] = labels
+        assert is_key_secret(body, legacy_name="sealed-secrets-key") is read
+    assert not is_key_secret({"metadata": {"name": "other"}}, legacy_name="sealed-secrets-key")

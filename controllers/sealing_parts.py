@@ -1,0 +1,119 @@
+"""The sealing part of the process: what is watched, what a change concerns, keys, HTTP, metrics, put together.
+
+Here the flags of the command line meet the spine (`controllers.sealed_secrets`). Never here: what a pass does, when a
+key is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from controllers.sealed_secrets import Doing, SealedSecrets
+from controllers.sealed_view import View, masked, of_secret
+from controllers.sealing_flags import Settings, read_settings
+from controllers.sealing_http import routes
+from controllers.sealing_keys import SELECTOR, Keys, Renewal
+from controllers.sealing_metrics import SealingMetrics
+from secretsops.manifest import Manifest, ObjectKey
+from secretsops.ports import EventType
+from secretsops.sealing.sealed import SEALED_SECRET, SECRET
+
+if TYPE_CHECKING:
+    from controllers.loop import Part, Runtime, Watched
+
+
+def build(runtime: Runtime) -> Sequence[Part]:
+    """Give the one part that keeps Secrets in line with SealedSecrets, and the sealing keys with their policy.
+
+    Options are those of `secretsops controller`. A key Secret that comes wakes the SealedSecrets that
+    did not open, one that goes wakes those it opened: their status shall say that they do not open any more.
+    """
+    from controllers.loop import Part, Result, Tick
+
+    settings = read_settings(runtime.namespace, runtime.options)
+    keys, view = Keys(settings.policy), View(watches_secrets=not settings.skip_recreate)
+    metrics = SealingMetrics(omit_labels=settings.omit_labels)
+    doing = Doing(update_status=settings.update_status, accept_v1=settings.accept_v1, old_gc=settings.old_gc)
+    spine = SealedSecrets(
+        runtime.cluster,
+        lambda: keys.ring,
+        runtime.events("sealed-secrets"),
+        view=view,
+        doing=doing,
+        metrics=metrics,
+        clock=runtime.clock,
+    )
+    renewal = Renewal(runtime.cluster, keys, runtime.clock)
+
+    def missing() -> str:
+        return "" if keys.ring.sealing_key(runtime.clock.now()) else "there is no key to seal with yet"
+
+    return [
+        Part(
+            name="sealed-secrets",
+            watched=[*_watched_keys(runtime, settings, keys, spine), *_watched(settings, view, spine)],
+            reconcile=lambda key: Result(action=spine.reconcile(key)),
+            ticks=[Tick(name="keys", act=renewal.look, wake=renewal.wake)],
+            routes=routes(
+                lambda: keys.ring, runtime.clock, rate=settings.rate, burst=settings.burst, told=metrics.answered
+            ),
+            unready=missing,
+            exposed=metrics.text,
+            asked=renewal.ask,
+        )
+    ]
+
+
+def _watched(settings: Settings, view: View, spine: SealedSecrets) -> list[Watched]:
+    """Give the watches of the objects themselves. Compat: of Secrets all are watched, whatever the label selector."""
+    from controllers.loop import Watched
+    from controllers.reflector import Selection
+
+    def secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        view.told(kind, manifest)
+        key = of_secret(manifest)
+        if not view.uid(key):
+            return []
+        if kind is EventType.DELETED:
+            return [key] if spine.makes_anew(manifest, key) else []
+        return [] if spine.is_as_left(manifest, key) else [key]
+
+    found = []
+    for namespace in settings.namespaces:
+        selection = Selection(kind=SEALED_SECRET, namespace=namespace, label_selector=settings.label_selector)
+        found.append(Watched(selection=selection, keys=view.changed, keep=view.keep))
+        if view.watches_secrets:
+            found.append(Watched(selection=Selection(kind=SECRET, namespace=namespace), keys=secret, keep=masked))
+    return found
+
+
+def _watched_keys(runtime: Runtime, settings: Settings, keys: Keys, spine: SealedSecrets) -> list[Watched]:
+    """Give the watches of key Secrets: the labelled ones, and the one of the legacy name."""
+    from controllers.loop import Watched
+    from controllers.reflector import Selection
+
+    held: tuple[dict[ObjectKey, Manifest], dict[ObjectKey, Manifest]] = ({}, {})
+
+    def heard(place: dict[ObjectKey, Manifest], kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        if kind is EventType.DELETED:
+            place.pop(manifest.key, None)
+        else:
+            place[manifest.key] = manifest
+        before = set(keys.ring.fingerprints)
+        keys.load([*held[0].copy().values(), *held[1].copy().values()])
+        # A key that we minted is in the ring already: whoever waits for it is woken all the same.
+        return [*spine.opened_with(before - set(keys.ring.fingerprints)), *spine.closed()]
+
+    return [
+        Watched(
+            selection=Selection(kind=SECRET, namespace=runtime.namespace, label_selector=SELECTOR),
+            keys=lambda kind, manifest: heard(held[0], kind, manifest),
+        ),
+        Watched(
+            selection=Selection(
+                kind=SECRET, namespace=runtime.namespace, field_selector=f"metadata.name={settings.policy.prefix}"
+            ),
+            keys=lambda kind, manifest: heard(held[1], kind, manifest),
+        ),
+    ]
