@@ -349,7 +349,7 @@ def reseal(
         CannotUnseal: an item opens with no key; the message names the items.
         InvalidManifest: an item is no text or no base64.
     """
-    values, _ = _open_items(items, ring, label, first)
+    values, _ = _open_items(items, ring, label, _First(hint=SealedWith(), others=tuple(first)))
     return {key: envelope.seal(value, label=label, public=public) for key, value in values.items()}
 
 
