@@ -18,7 +18,7 @@ from recovery.bootstrap import RebuildRequest, Report, dry_run, rebuild
 from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.journal import FILE, read_lines
 from recovery.options import estate_options, formatted
-from recovery.proof.cli import plan
+from recovery.proof import cli as proof
 from recovery.roots import Choice, choose, estate_of
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_output
@@ -58,7 +58,8 @@ def _cluster_options(command: Any) -> Any:
     return command
 
 
-recover.add_command(plan)
+for _command in (proof.plan, proof.lint):
+    recover.add_command(_command)
 
 
 @recover.command(

@@ -1,19 +1,26 @@
-"""`secretsops recover plan`: what can be told from Git alone, before anything is written.
+"""`secretsops recover plan` and `lint`: what can be told from Git alone, before anything is written.
 
 Never here: rules; these commands read options, call one function each, and print.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from recovery.options import estate_options, formatted
+from recovery.proof.formats import FORMATS
 from recovery.roots import Choice, estate_of
+from secretsops.errors import UsageError
 from secretsops.files import read_input, write_atomic, write_output
 from secretsops.manifest import Manifest, load_all
-from secretsops.ports import Doors
+from secretsops.ports import ClusterTarget, Doors
+
+if TYPE_CHECKING:
+    from recovery.proof.subject import Target
 
 INSTALLED = click.option(
     "--install", "install", multiple=True, help="Manifests that the rebuild applies before any application."
@@ -45,6 +52,70 @@ def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: st
     for problem in estate.problems:
         click.echo(f"problem: {problem}", err=True)
     return 1 if estate.problems else 0
+
+
+@click.command(epilog="Example: secretsops recover lint --repo https://git.example/estate.git --revision main -o sarif")
+@estate_options
+@INSTALLED
+@click.option("--kube-version", default="", help="Version of the cluster to be filled, such as 1.34.")
+@click.option("--issuer", default="", help="Token issuer of the cluster to be filled.")
+@click.option("--target", default="", help="Context of the cluster to be filled: read, never written.")
+@click.option("--kubeconfig", default="", help="Where --target is; kubectl's rules where not given.")
+@click.option("--ignore", "ignored", multiple=True, help="Leave a rule out, by its id.")
+@click.option("--strict", is_flag=True, help="Warnings make the exit code 1, too.")
+@click.option("-o", "output", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.pass_obj
+def lint(doors: Doors, /, strict: bool, output: str, ignored: tuple[str, ...], **options: Any) -> int:
+    """Say what would go wrong in a rebuild, from Git alone, with objects and cure; exit code 1 on any error.
+
+    Cycles, orders that deadlock on an empty cluster, Argo CD's silent traps, and what goes wrong in real rebuilds.
+    """
+    from recovery.proof import formats
+    from recovery.proof.graph import build
+    from recovery.proof.lint import RULES
+    from recovery.proof.lint import lint as judge
+    from recovery.proof.subject import Subject
+
+    unknown = set(ignored) - {rule.id for rule in RULES}
+    if unknown:
+        raise UsageError(f"there is no rule {min(unknown)!r}", reason="UnknownRule", hint="see recovery/README.md")
+    where = {name: options[name] for name in ("repo", "revision", "path", "file")}
+    estate = estate_of(doors.git(), doors.renderer(), Choice(**where))
+    graph = build(estate, installed=read_installed(options["install"]))
+    target = _target(doors, options)
+    findings = judge(Subject(estate=estate, graph=graph, target=target), ignored=ignored)
+    if output == "table":
+        text = formats.table(findings)
+    elif output == "sarif":
+        text = formats.sarif(findings, RULES, where=where["path"] or where["file"] or ".")
+    elif output == "junit":
+        text = formats.junit(findings, RULES)
+    else:
+        text = formatted(formats.body_of(findings), output)
+    write_output(text.encode())
+    counts = formats.counts(findings)
+    return 1 if counts["error"] or (strict and counts["warning"]) else 0
+
+
+def _target(doors: Doors, options: dict[str, Any]) -> Target:
+    from recovery.proof.subject import NEWEST, Target
+    from recovery.proof.target import read_target
+
+    version = NEWEST
+    if options["kube_version"]:
+        major, _, minor = options["kube_version"].removeprefix("v").partition(".")
+        minor = minor.partition(".")[0]
+        if not major.isdigit() or not minor.isdigit():
+            raise UsageError(
+                f"{options['kube_version']!r} is no version of Kubernetes", reason="Usage", hint="write 1.34"
+            )
+        version = (int(major), int(minor))
+    if not options["target"]:
+        return Target(version=version, issuer=options["issuer"])
+    cluster = doors.cluster(ClusterTarget(kubeconfig=options["kubeconfig"], context=options["target"]))
+    found = read_target(cluster, doors.clock)
+    version = version if options["kube_version"] else found.version
+    return replace(found, version=version, issuer=options["issuer"] or found.issuer)
 
 
 def read_installed(files: tuple[str, ...]) -> list[Manifest]:

@@ -15,20 +15,13 @@ from recovery.proof.graph import Graph, build
 from recovery.proof.listing import plan_body, plan_table
 from recovery.proof.page import page
 from recovery.proof.schedule import Schedule, schedule
-from recovery.roots import Choice, estate_of
-from recovery.walk import Estate as Walked
 from secretsops.cli import run
 from secretsops.errors import UsageError
 from secretsops.manifest import ObjectKey, load_all
 from tests.fakes.clock import FakeClock
 from tests.fakes.git import FakeGit
 from tests.recovery.estates import FILES, URL, NoRenderer, application, config_map
-
-
-def walked(files: Mapping[str, str], path: str = "root.yaml") -> Walked:
-    git = FakeGit()
-    git.commit(URL, files)
-    return estate_of(git, NoRenderer(), Choice(repo=URL, revision="main", path=path))
+from tests.recovery.proof.subjects import walked
 
 
 def graph_of(objects: str, *, installed: str = "") -> Graph:
