@@ -43,9 +43,10 @@ def obj(
 def deployment(name: str, pod: str = "", *, container: str = "", labels: str = "", more: str = "", **place: str) -> str:
     """Give a Deployment; `pod` are fields of its pod's spec, `container` of its container."""
     inside = f"{{name: {name}, image: example.com/{name}{', ' + container if container else ''}}}"
+    labelled = f"metadata: {{labels: {{app: {name}}}}}"
     spec = (
         f"spec: {{selector: {{matchLabels: {{app: {name}}}}}, {more} "
-        f"template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{{pod + ', ' if pod else ''}containers: [{inside}]}}}}}}"
+        f"template: {{{labelled}, spec: {{{pod + ', ' if pod else ''}containers: [{inside}]}}}}}}"
     )
     return obj("apps/v1", "Deployment", name, spec, labels=labels, **place)
 
