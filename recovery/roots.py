@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from recovery.app import CONTROL_NAMESPACE
 from recovery.argo import is_application, read_application
-from recovery.walk import Estate, check_roots, read_roots, walk
+from recovery.walk import Estate, check_roots, is_setup, read_roots, walk
 from secretsops.errors import InvalidManifest, SyncRefused, UsageError
 from secretsops.files import read_input
 from secretsops.manifest import Manifest, load_all
@@ -33,7 +33,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """An Application found in a repository, and the folder of its file."""
+    """An Application, or what configures Argo CD, found in a repository, and the folder of its file."""
 
     manifest: Manifest
     folder: str
@@ -73,31 +73,36 @@ def estate_of(git: GitRepos, renderer: Renderer, choice: Choice) -> Estate:
     if choice.path or choice.file:
         return estate
     rendered = {
-        _place(task.manifest)
+        _named(task.manifest)
         for planned in estate.applications
         for task in planned.tasks
-        if is_application(task.manifest) and _place(task.manifest) != planned.app.key
+        if not is_application(task.manifest) or _place(task.manifest) != planned.app.key
     }
-    rest = [root for root in roots if _place(root) not in rendered]
-    return walk(rest, git, renderer, pins=estate.pins) if rest and len(rest) < len(roots) else estate
+    rest = [root for root in roots if _named(root) not in rendered]
+    if len(rest) == len(roots) or not any(map(is_application, rest)):
+        return estate
+    return walk(rest, git, renderer, pins=estate.pins)
 
 
 def find_applications(git: GitRepos, url: str, commit: str) -> list[Candidate]:
-    """Give every Application that stands in a file of a commit; files that are no manifests (templates) are passed by.
+    """Give every Application that stands in a file of a commit, and what configures Argo CD itself.
+
+    Files that are no manifests (templates) are passed by.
 
     Raises:
         UsageError: more than one estate can hold.
     """
     found: list[Candidate] = []
     for path, content in sorted(git.tree(url, commit).files.items()):
-        if not path.endswith(_EXTENSIONS) or b"argoproj.io/" not in content:
+        if not path.endswith(_EXTENSIONS) or not (b"argoproj.io/" in content or b"argocd" in content):
             continue
         try:
             manifests = load_all(content, source=path)
         except InvalidManifest:
             continue
         folder = path.rpartition("/")[0]
-        found += [Candidate(manifest=m, folder=folder) for m in manifests if is_application(m) and m.name]
+        wanted = [m for m in manifests if m.name and (is_application(m) or _configures(m))]
+        found += [Candidate(manifest=manifest, folder=folder) for manifest in wanted]
         if len(found) > FOUND_LIMIT:
             raise UsageError(
                 f"more than {FOUND_LIMIT} Applications in {url}", reason="TooMany", hint="name the roots by --path"
@@ -109,7 +114,8 @@ def top_most(found: Sequence[Candidate], url: str) -> list[Candidate]:
     """Give those that stand in no folder which another of them renders from the same repository."""
     result = []
     for one in found:
-        below = any(_renders(other.manifest, url, one) for other in found if other is not one)
+        applications = (other.manifest for other in found if other is not one and is_application(other.manifest))
+        below = any(_renders(manifest, url, one) for manifest in applications)
         if not below:
             result.append(one)
     return result
@@ -132,6 +138,18 @@ def _renders(parent: Manifest, url: str, child: Candidate) -> bool:
 
 def _same(one: str, other: str) -> bool:
     return one.rstrip("/").removesuffix(".git") == other.rstrip("/").removesuffix(".git")
+
+
+def _configures(manifest: Manifest) -> bool:
+    """Say whether an object configures Argo CD itself, by what it says of itself."""
+    if not is_setup(manifest) or manifest.namespace not in ("", CONTROL_NAMESPACE):
+        return False
+    marked = any(name.startswith("argocd.argoproj.io/") for name in manifest.labels)
+    return manifest.kind.kind == "AppProject" or manifest.name.startswith("argocd-") or marked
+
+
+def _named(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest.kind.group, manifest.kind.kind, _place(manifest)
 
 
 def _place(manifest: Manifest) -> str:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recovery.argo import IN_CLUSTER, is_application
+from recovery.app import IN_CLUSTER
+from recovery.argo import is_application
 from recovery.marks import CARRIED_OUT, PREFIX, options_of, unknown_hooks, wave_of
 from recovery.plain import entries, mapping, text_of
 from recovery.proof.finding import Found

@@ -35,6 +35,8 @@ _WITH_HEALTH = {
 
 def cannot_be_carried_out(subject: Subject) -> Iterator[Found]:
     """What stands in Git cannot be carried out."""
+    for problem in subject.estate.setup_problems:
+        yield Found((problem.where,), f"{problem.where}: {problem.message} ({problem.reason})")
     for planned in subject.estate.applications:
         for problem in planned.problems:
             if problem.reason not in ("InvalidYaml", "NotAnObject", "NotUtf8", "UnknownHook"):

@@ -215,3 +215,11 @@ def test_the_page_is_alone_and_hostile_names_stay_text() -> None:
     )
     start = text.index('id="plan">') + len('id="plan">')
     assert json.loads(text[start : text.index("</script>", start)]) == json.loads(json.dumps(body))
+
+
+def test_what_configures_argo_cd_beside_the_roots_is_a_root_too() -> None:
+    """A project that no Application renders is applied by hand, as the roots are; one that is rendered is not."""
+    project = "apiVersion: argoproj.io/v1alpha1\nkind: AppProject\nmetadata: {name: NAME, namespace: argocd}\nspec: {}"
+    beside = {"boot/team.yaml": project.replace("NAME", "team")}
+    found = walked({**FILES, **beside, "apps/inner.yaml": project.replace("NAME", "inner")}, path="")
+    assert sorted(root.name for root in found.roots) == ["root", "team"]
