@@ -18,6 +18,7 @@ from typing import Any
 
 from recovery.app import CONTROL_NAMESPACE, App, Health, HealthState, Source
 from recovery.apply import apply_client_side, is_established, look, patiently, write
+from recovery.appset import is_application_set
 from recovery.argo import is_application, read_application
 from recovery.diff import in_sync
 from recovery.events import Observer, Quiet, Stage, StageEnded, StageStarted, StepDone, Waiting
@@ -28,7 +29,7 @@ from recovery.marks import is_hook, is_skipped
 from recovery.order import ordered
 from recovery.setup import configured
 from recovery.sync import POLL, Outcome, World, fetch, sync
-from recovery.walk import Estate, walk
+from recovery.walk import Estate, is_root, walk
 from secretsops.errors import (
     ApiError,
     Forbidden,
@@ -406,8 +407,12 @@ class _Run:
 
     def _applications(self) -> None:
         """Record the roots in the cluster as one would by hand, then sync them and everything below."""
-        apps, setup = [], self.estate.setup
+        apps, sets, setup = [], [], self.estate.setup
         for root in self.request.roots:
+            if is_application_set(root):
+                self._record(root)
+                sets.append(self.cluster.get(root.kind, root.name, root.namespace or CONTROL_NAMESPACE))
+                continue
             if not is_application(root):
                 self._record(root)
                 continue
@@ -419,7 +424,7 @@ class _Run:
             live = look(self.cluster, wanted.kind, wanted.key)
             patiently(lambda w=wanted, n=live: apply_client_side(self.cluster, w, n), self.clock)  # type: ignore[misc]
             apps.append(app)
-        self.outcomes = sync(apps, self.world)
+        self.outcomes = sync(apps, self.world, sets)
         failed = [outcome for outcome in self.outcomes if not outcome.succeeded]
         if failed:
             deepest = failed[-1]
@@ -463,7 +468,7 @@ class _Run:
     def _look_over(self, outcome: Outcome) -> list[str]:
         """Give what is wrong with an application's objects; remember its health."""
         # A child Application answers for itself: it has an outcome of its own.
-        plain = [m for m in outcome.objects if not is_hook(m) and not is_skipped(m) and not is_application(m)]
+        plain = [m for m in outcome.objects if not is_hook(m) and not is_skipped(m) and not is_root(m)]
         live = fetch(self.cluster, plain)
         verdicts: list[tuple[ObjectKey, Health | None]] = []
         reasons = []

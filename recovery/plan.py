@@ -80,6 +80,8 @@ class Done:
 
 
 Decision = Run | Wait | Done
+CHILD_KINDS = ("Application", "ApplicationSet")
+"""Kinds of `argoproj.io` that stand for applications of their own: only the spine knows how those do."""
 ChildGate = Callable[[Manifest], Health]
 """How a child Application does: only the spine knows, because it runs them."""
 
@@ -115,7 +117,7 @@ def judge(
 
 def _judge_one(task: Task, found: Manifest, result: Result, child: ChildGate, assess: Judge) -> Reason | None:
     """Settle one running task by the health of its object."""
-    is_child = task.key.kind == "Application" and task.key.group == "argoproj.io"
+    is_child = task.key.kind in CHILD_KINDS and task.key.group == "argoproj.io"
     health = child(found) if is_child else assess(found)
     if health is None or (ignores_health(task.manifest) and not task.hook):
         result.state = State.SUCCEEDED

@@ -25,7 +25,7 @@ from secretsops.ports import Clock, Cluster
 
 if TYPE_CHECKING:
     from recovery.app import App
-    from recovery.sync import Outcome
+    from recovery.running import Outcome
 
 log = logging.getLogger(__name__)
 _MISSING = Health(HealthState.MISSING)

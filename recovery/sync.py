@@ -9,110 +9,58 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 
-from recovery.app import App, Health, HealthState, Problem
+from recovery.app import App
 from recovery.apply import is_established, look, patiently, release, remove, write
-from recovery.argo import is_application, merge_source, read_application
-from recovery.events import AppEnded, AppStarted, Event, Observer, Quiet, StepDone, Waiting
-from recovery.journal import HookStep, Journal
-from recovery.judge import judge_of
+from recovery.appset import is_application_set
+from recovery.argo import is_application, merge_source
+from recovery.events import AppStarted, StepDone, Waiting
+from recovery.journal import HookStep
 from recovery.marks import DeletePolicy, delete_policies
 from recovery.order import Task, ordered
-from recovery.plan import Done, Progress, Reason, Result, Run, State, Wait, decide, finished_hooks, kind_runs
+from recovery.plan import (
+    CHILD_KINDS,
+    Done,
+    Reason,
+    Result,
+    Run,
+    State,
+    Wait,
+    decide,
+    finished_hooks,
+    kind_runs,
+)
 from recovery.project import objection_to_app, refused_objects
-from recovery.render import Kinds, namespace_of, render
-from recovery.setup import Setup, configured
-from recovery.sources import Pins, check_out
-from recovery.status import publish
+from recovery.render import namespace_of, render
+from recovery.running import JournaledPins, Outcome, Running, Runs, World, end_run
+from recovery.sources import check_out
 from recovery.windows import BLOCKED, gate
 from secretsops.errors import ApiError, SecretsOpsError, SyncRefused, UnknownKind
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import Clock, Cluster, GitRepos, Renderer
+from secretsops.ports import Cluster
 
 POLL = (0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds between looks while nothing moves; the last one repeats."""
-DEPTH_LIMIT = 32
-"""Levels of applications below applications; a deeper tree generates itself."""
-APP_LIMIT = 5000
-"""Applications in one run (the peer's own limit for what one ApplicationSet makes)."""
 LIST_FROM = 4
 """Objects of one kind and namespace from which one list is cheaper than single reads."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
-    """The doors and the settings of one run."""
-
-    cluster: Cluster
-    git: GitRepos
-    renderer: Renderer
-    clock: Clock
-    journal: Journal | None = None
-    observer: Observer = field(default_factory=Quiet)
-    started: float = 0.0
-    """`clock.monotonic()` at the start of the run: events count from it."""
-    patience: float = 300.0
-    """Seconds an application may stand still before its wait is an error."""
-    deadline: float = float("inf")
-    """`clock.monotonic()` at which the whole run gives up."""
-    hooks: bool = True
-    parallel: int = 4
-    with_status: bool = True
-    setup: Setup = field(default_factory=Setup)
-    """Projects and settings of the installation, as the plan read them from Git."""
-    override_windows: str = ""
-    """Why sync windows do not count in this run; "" when they do."""
-    pins: dict[str, str] = field(default_factory=dict)
-    """`url@revision` to commit: one text means one commit for the whole run, also where there is no journal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one application ended. `revision` is the commit, `objects` what it wants, `problems` files left out."""
-
-    app: App
-    parent: str
-    revision: str
-    succeeded: bool
-    message: str
-    objects: Sequence[Manifest] = ()
-    problems: Sequence[Problem] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Running:
-    """One application while it is synced."""
-
-    app: App
-    parent: _Running | None
-    depth: int
-    revision: str = ""
-    started: int = 0
-    attempt: int = 0
-    tasks: list[Task] = field(default_factory=list)
-    wanted: Sequence[Manifest] = ()
-    problems: Sequence[Problem] = ()
-    live: dict[ObjectKey, Manifest] = field(default_factory=dict)
-    progress: Progress = field(default_factory=dict)
-    stalled: dict[str, Reason] = field(default_factory=dict)
-    said: tuple[str, ...] = ()
-    moved: float = 0.0
-    again_at: float = 0.0
-    outcome: Outcome | None = None
-
-
-def sync(apps: Iterable[App], world: World) -> list[Outcome]:
-    """Bring the cluster to what Git says, for `apps` and every Application found below them.
+def sync(apps: Iterable[App], world: World, sets: Sequence[Manifest] = ()) -> list[Outcome]:
+    """Bring the cluster to what Git says, for `apps`, those that `sets` generate, and every Application below them.
 
     Gives one outcome per application, parents first; an application that fails does not stop its siblings, but the
     later waves of its parent. Raises only what makes the whole run pointless (journal unwritable, journal refused).
     """
-    estate = _Estate(world)
+    estate = Runs(world)
     with ThreadPoolExecutor(max_workers=world.parallel, thread_name_prefix="apply") as pool:
         for app in apps:
             estate.add(app, None)
+        for manifest in sets:
+            result = Result()
+            estate.add_set(manifest, None, result)
+            if result.state is State.FAILED:
+                raise SyncRefused(result.message, reason="GenerationFailed")
         idle = 0
         while estate.active():
             moved = False
@@ -125,10 +73,13 @@ def sync(apps: Iterable[App], world: World) -> list[Outcome]:
     return [run.outcome for run in estate.runs.values() if run.outcome]
 
 
-def _advance(run: _Running, estate: _Estate, pool: ThreadPoolExecutor) -> bool:
+def _advance(run: Running, estate: Runs, pool: ThreadPoolExecutor) -> bool:
     """Take one application one round further; give whether anything moved."""
     world = estate.world
     try:
+        held = estate.held_back(run)
+        if held:
+            return held == "waits" or end_run(run, estate, succeeded=False, message=held)
         if not run.revision:
             _prepare(run, estate)  # (1) tree, (2) wanted
             return True
@@ -148,20 +99,20 @@ def _advance(run: _Running, estate: _Estate, pool: ThreadPoolExecutor) -> bool:
         if isinstance(error, ApiError) and error.retry and world.clock.monotonic() - run.moved < world.patience:
             run.again_at = world.clock.monotonic() + max(error.retry_after, 1.0)
             return False
-        return _end(run, estate, succeeded=False, message=f"{error.message} ({error.reason})")
+        return end_run(run, estate, succeeded=False, message=f"{error.message} ({error.reason})")
 
 
 # --- (1) tree, (2) wanted ------------------------------------------------------------------------------
 
 
-def _prepare(run: _Running, estate: _Estate) -> None:
+def _prepare(run: Running, estate: Runs) -> None:
     """Pin the revision, render and order; on a resume the journal's pin and start count.
 
     An application that the killed run had finished is looked over again, but none of its hooks runs a second time.
     """
     world, app = estate.world, run.app
     _check_permission(app, world)
-    pins = _JournaledPins(world)
+    pins = JournaledPins(world)
     attempt = world.journal.attempts.get(app.key) if world.journal else None
     if attempt and attempt.ended != "Failed":
         revision, run.started, run.attempt = attempt.revision, attempt.started, attempt.number
@@ -195,7 +146,7 @@ def _prepare(run: _Running, estate: _Estate) -> None:
     estate.tell(AppStarted(at=estate.now(), app=app.key, parent=parent, revision=revision, objects=len(run.tasks)))
     if run.problems:
         listed = "; ".join(str(problem) for problem in run.problems[:5])
-        _end(run, estate, succeeded=False, message=f"{len(run.problems)} problem(s) in Git: {listed}")
+        end_run(run, estate, succeeded=False, message=f"{len(run.problems)} problem(s) in Git: {listed}")
 
 
 def _check_permission(app: App, world: World) -> None:
@@ -213,22 +164,6 @@ def _check_permission(app: App, world: World) -> None:
         raise SyncRefused(BLOCKED, reason="SyncWindow", hint=hint)
 
 
-class _JournaledPins(Pins):
-    """Pins of this run; a new one is in the journal before it is used."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world.git, world.journal.pins if world.journal else world.pins)
-        self._journal = world.journal
-
-    def __call__(self, url: str, revision: str) -> str:
-        """Give the commit; the same text of the same repository stays pinned for the run."""
-        text = f"{url}@{revision or 'HEAD'}"
-        if text not in self.known and self._journal:
-            commit = self._git.resolve(url, revision or "HEAD")
-            self._journal.record("pin", source=text, revision=commit)
-        return super().__call__(url, revision)
-
-
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 
 
@@ -244,7 +179,7 @@ def _namespace_to_make(app: App, manifests: Sequence[Manifest], world: World) ->
     return wanted
 
 
-def _remember_hooks(run: _Running, world: World) -> None:
+def _remember_hooks(run: Running, world: World) -> None:
     """Take over from the journal which hooks ran: by outcome, by UID, or by a new object since the intent."""
     attempt = world.journal.attempts.get(run.app.key) if world.journal else None
     for task in run.tasks if attempt else ():
@@ -286,7 +221,7 @@ def fetch(cluster: Cluster, wanted: Sequence[Manifest]) -> dict[ObjectKey, Manif
     return live
 
 
-def _observe(run: _Running, world: World) -> None:
+def _observe(run: Running, world: World) -> None:
     """Read again what is running; the rest was read once and is known from our own writes."""
     running = [task.manifest for task in run.tasks if _state(run, task) is State.RUNNING]
     fresh = fetch(world.cluster, running)
@@ -298,7 +233,7 @@ def _observe(run: _Running, world: World) -> None:
             run.live[manifest.key] = found
 
 
-def _state(run: _Running, task: Task) -> State:
+def _state(run: Running, task: Task) -> State:
     result = run.progress.get(task.id)
     return result.state if result else State.PENDING
 
@@ -306,7 +241,7 @@ def _state(run: _Running, task: Task) -> State:
 # --- (5) act -------------------------------------------------------------------------------------------
 
 
-def _act(tasks: Sequence[Task], run: _Running, estate: _Estate, pool: ThreadPoolExecutor) -> bool:
+def _act(tasks: Sequence[Task], run: Running, estate: Runs, pool: ThreadPoolExecutor) -> bool:
     """Apply one place of the order, run of one kind after run of one kind, each run in parallel."""
     moved = False
     for same_kind in kind_runs(tasks):
@@ -322,6 +257,8 @@ def _act(tasks: Sequence[Task], run: _Running, estate: _Estate, pool: ThreadPool
             estate.tell(_step(task, run, result, estate.now()))
             if is_application(task.manifest) and not task.prune and result.state is State.RUNNING:
                 estate.add_child(task.manifest, run, result)
+            if is_application_set(task.manifest) and not task.prune and result.state is State.RUNNING:
+                estate.add_set(run.live[task.key], run, result)
         if any(task.id in run.stalled for task in same_kind):
             break  # what comes later in this wave may need what could not be written yet
     if moved:
@@ -330,7 +267,7 @@ def _act(tasks: Sequence[Task], run: _Running, estate: _Estate, pool: ThreadPool
     return _wait(run, list(run.stalled.values()), estate)
 
 
-def _step(task: Task, run: _Running, result: Result, at: float) -> StepDone:
+def _step(task: Task, run: Running, result: Result, at: float) -> StepDone:
     return StepDone(
         at=at,
         app=run.app.key,
@@ -342,7 +279,7 @@ def _step(task: Task, run: _Running, result: Result, at: float) -> StepDone:
     )
 
 
-def _apply_one(task: Task, run: _Running, world: World) -> Result | Reason:
+def _apply_one(task: Task, run: Running, world: World) -> Result | Reason:
     """Write one object; give its result, or the reason why it could not be written yet."""
     cluster, live = world.cluster, run.live.get(task.key)
     try:
@@ -367,7 +304,7 @@ def _apply_one(task: Task, run: _Running, world: World) -> Result | Reason:
     return Result(state=State.RUNNING, uid=written.live.uid, applied=written.message)
 
 
-def _await_established(task: Task, run: _Running, world: World, message: str) -> Result | Reason:
+def _await_established(task: Task, run: Running, world: World, message: str) -> Result | Reason:
     """Wait for a CRD to be served. Compat: the peer gives up after 3 s and only logs it."""
     for pause in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6):
         world.clock.sleep(pause)
@@ -378,7 +315,7 @@ def _await_established(task: Task, run: _Running, world: World, message: str) ->
     return Reason(key=task.key, condition="to be established")
 
 
-def _make_room(task: Task, run: _Running, world: World) -> Reason | None:
+def _make_room(task: Task, run: Running, world: World) -> Reason | None:
     """Write the intent, then clear what an earlier sync left under the hook's name, if its policy says so."""
     leftover = run.live.get(task.key)
     if world.journal:
@@ -401,13 +338,13 @@ def _make_room(task: Task, run: _Running, world: World) -> Reason | None:
     return Reason(key=task.key, condition="to be gone", message="the hook of an earlier sync")
 
 
-def _note_hook(run: _Running, world: World, task: Task, uid: str) -> None:
+def _note_hook(run: Running, world: World, task: Task, uid: str) -> None:
     if world.journal:
         world.journal.attempts[run.app.key].hooks.setdefault(task.id, HookStep())
         world.journal.record("hook", app=run.app.key, task=task.id, uid=uid)
 
 
-def _settle_hooks(run: _Running, estate: _Estate) -> None:
+def _settle_hooks(run: Running, estate: Runs) -> None:
     """Journal the outcome of hooks that ended, then take their finalizer off: never the other way round."""
     world = estate.world
     for task in run.tasks:
@@ -429,7 +366,7 @@ def _settle_hooks(run: _Running, estate: _Estate) -> None:
 # --- (5) wait, or end ----------------------------------------------------------------------------------
 
 
-def _wait(run: _Running, reasons: Sequence[Reason], estate: _Estate) -> bool:
+def _wait(run: Running, reasons: Sequence[Reason], estate: Runs) -> bool:
     """Say what is waited for when it changes; past the deadline the wait is the failure, by name."""
     world, now = estate.world, estate.world.clock.monotonic()
     said = tuple(sorted(str(reason) for reason in reasons))
@@ -444,14 +381,14 @@ def _wait(run: _Running, reasons: Sequence[Reason], estate: _Estate) -> bool:
     if now - run.moved < world.patience and now < world.deadline:
         return False
     message = f"gave up after {round(now - run.moved)} s, still waiting for " + "; ".join(said[:5])
-    return _end(run, estate, succeeded=False, message=message)
+    return end_run(run, estate, succeeded=False, message=message)
 
 
 def _is_child(reason: Reason) -> bool:
-    return reason.key.kind == "Application" and reason.key.group == "argoproj.io"
+    return reason.key.kind in CHILD_KINDS and reason.key.group == "argoproj.io"
 
 
-def _finish(run: _Running, done: Done, estate: _Estate) -> bool:
+def _finish(run: Running, done: Done, estate: Runs) -> bool:
     """Delete the hooks whose policy says so; then end, or try again as the application's retry asks."""
     for task in done.remove:
         found = look(estate.world.cluster, task.manifest.kind, task.key)
@@ -468,96 +405,7 @@ def _finish(run: _Running, done: Done, estate: _Estate) -> bool:
         limit = run.again_at - estate.world.started
         estate.tell(Waiting(at=estate.now(), app=run.app.key, reasons=(reason,), deadline=limit))
         return True
-    return _end(run, estate, succeeded=done.succeeded, message=done.message)
+    return end_run(run, estate, succeeded=done.succeeded, message=done.message)
 
 
-def _end(run: _Running, estate: _Estate, *, succeeded: bool, message: str) -> bool:
-    run.outcome = Outcome(
-        app=run.app,
-        parent=run.parent.app.key if run.parent else "",
-        revision=run.revision,
-        succeeded=succeeded,
-        message=message,
-        objects=run.wanted,
-        problems=run.problems,
-    )
-    world = estate.world
-    if world.journal and run.app.key in world.journal.attempts and not world.journal.attempts[run.app.key].ended:
-        world.journal.record("ended", app=run.app.key, outcome="Succeeded" if succeeded else "Failed")
-    if world.with_status:
-        publish(world.cluster, world.clock, run.outcome, run.tasks, run.progress, run.live, started=run.started)
-    estate.tell(AppEnded(at=estate.now(), app=run.app.key, ok=succeeded, message=message))
-    return True
-
-
-class _Estate:
-    """All applications of a run, and who waits for whom."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.runs: dict[str, _Running] = {}
-        self.judge = judge_of(world.setup.settings, world.renderer)
-
-    def now(self) -> float:
-        """Give seconds since the start of the run."""
-        return self.world.clock.monotonic() - self.world.started
-
-    def tell(self, event: Event) -> None:
-        """Hand an event to the observer."""
-        self.world.observer.event(event)
-
-    def active(self) -> list[_Running]:
-        """Give the applications that have not ended."""
-        return [run for run in self.runs.values() if run.outcome is None]
-
-    def is_active(self, key: ObjectKey) -> bool:
-        """Say whether the Application object `key` is still being synced."""
-        run = self.runs.get(f"{key.namespace}/{key.name}")
-        return run is not None and run.outcome is None
-
-    def kinds(self) -> Kinds:
-        """Give the kinds that the cluster serves, with the CRDs applied so far."""
-        served = self.world.cluster.resources(refresh=True)
-        custom = [resource.kind for resource in served if "." in resource.kind.group]
-        return Kinds(
-            scopes={(resource.kind.group, resource.kind.kind): resource.namespaced for resource in served},
-            api_versions=sorted(
-                {text for kind in custom for text in (kind.api_version, f"{kind.api_version}/{kind.kind}")}
-            ),
-        )
-
-    def add(self, app: App, parent: _Running | None) -> None:
-        """Register an application to be synced, once."""
-        depth = parent.depth + 1 if parent else 0
-        if app.key in self.runs:
-            return
-        run = _Running(app=app, parent=parent, depth=depth, moved=self.world.clock.monotonic())
-        self.runs[app.key] = run
-        if depth > DEPTH_LIMIT or len(self.runs) > APP_LIMIT:
-            _end(run, self, succeeded=False, message=f"more than {DEPTH_LIMIT} levels or {APP_LIMIT} applications")
-
-    def add_child(self, manifest: Manifest, parent: _Running, result: Result) -> None:
-        """Register the child that an Application object declares; one that cannot be carried out fails its task."""
-        try:
-            setup = self.world.setup
-            self.add(configured(read_application(manifest, server_of=setup.server_of), setup.settings), parent)
-        except SecretsOpsError as error:
-            result.state, result.message = State.FAILED, f"{error.message} ({error.reason})"
-
-    def health_of(self, found: Manifest, parent: _Running) -> Health:
-        """Give how a child does by the strict gate: pinned revision synced, everything healthy, at every depth.
-
-        An application that is its own ancestor (Argo CD managing itself) does not wait for itself.
-        """
-        key = f"{found.namespace}/{found.name}"
-        above: _Running | None = parent
-        while above is not None:
-            if above.app.key == key:
-                return Health(HealthState.HEALTHY)
-            above = above.parent
-        run = self.runs.get(key)
-        if run is None or run.outcome is None:
-            message = next(iter(run.said), "syncing") if run else "not started"
-            return Health(HealthState.PROGRESSING, message)
-        state = HealthState.HEALTHY if run.outcome.succeeded else HealthState.DEGRADED
-        return Health(state, "" if run.outcome.succeeded else f"{key}: {run.outcome.message}")
+__all__ = ["POLL", "Outcome", "World", "fetch", "sync"]

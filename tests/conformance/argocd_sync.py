@@ -101,10 +101,12 @@ def _filled(value: Any, body: dict[str, Any]) -> Any:
 
 
 class CaseRepos:
-    """The first commits of a case behind the Git door."""
+    """One commit of a case's repositories behind the Git door."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *, suite: str = SYNC, git: Mapping[str, Any] | None = None, number: int = 1) -> None:
+        self._base = root() / suite / name
+        self._git = git if git is not None else case(name).get("git") or {}
+        self._number = number
 
     def resolve(self, url: str, revision: str) -> str:
         """Give the one commit there is; a revision that the case does not have is not found."""
@@ -115,16 +117,16 @@ class CaseRepos:
 
     def tree(self, url: str, revision: str, path: str = "") -> Tree:
         """Give the files below `path`."""
-        base = root() / SYNC / self._name / self._commit(url)["dir"]
+        base = self._base / self._commit(url)["dir"]
         folder = base / path
         files = {str(file.relative_to(folder)): _content(file) for file in _files(folder)}
         return Tree(url=url, revision=revision, files=files)
 
     def _commit(self, url: str) -> dict[str, Any]:
-        commits = (case(self._name).get("git") or {}).get(url.removeprefix("file:///"))
-        if not commits or not commits[0]:
+        commits = [one for one in (self._git.get(url.removeprefix("file:///")) or [])[: self._number] if one]
+        if not commits:
             raise GitUnavailable(f"{url}: no such repository", reason="RepositoryNotFound")
-        found: dict[str, Any] = commits[0]
+        found: dict[str, Any] = commits[-1]
         return found
 
 

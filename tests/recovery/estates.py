@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recovery.appset import APPLICATION_SET
 from recovery.argo import APPLICATION, read_application
 from recovery.sync import Outcome, World, sync
 from secretsops.errors import RenderFailed
@@ -102,6 +103,7 @@ class Estate:
         self.git, self.cluster, self.clock = FakeGit(), WorkingCluster(namespaces=["argocd"]), FakeClock()
         self.renderer = NoRenderer()
         self.cluster.serve(APPLICATION, "applications", status=False)
+        self.cluster.serve(APPLICATION_SET, "applicationsets")
         self.commit = self.git.commit(URL, files)
         self.settings = settings
 
