@@ -32,7 +32,12 @@ from secretsops.sealing.scope import Scope
 if TYPE_CHECKING:
     from secretsops.ports import Doors
 
-COMMANDS: Mapping[str, tuple[str, str]] = {}
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "diff": ("secretsops.sealing.cli_files:diff", "Compare two SealedSecrets by keys and fingerprints."),
+    "edit": ("secretsops.sealing.cli_files:edit", "Edit the values of a SealedSecret; only what changed is sealed."),
+    "rm": ("secretsops.sealing.cli_files:remove", "Remove items from a SealedSecret file."),
+    "set": ("secretsops.sealing.cli_files:set_item", "Seal one value into a SealedSecret file."),
+}
 MODES = ("fetch_cert", "raw", "validate", "recovery_unseal", "re_encrypt", "rotate")
 _KLOG = ("logtostderr", "alsologtostderr", "stderrthreshold", "vmodule")
 
@@ -68,8 +73,6 @@ class _Seal(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, importing none of them."""
-        if not COMMANDS:
-            return
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 

@@ -309,9 +309,7 @@ def resealer(request: Request, doors: Doors) -> tuple[Callable[[Found], Mapping[
             certificate = _one_certificate(request, doors)
         else:
             certificate = newest_certificate(ring, doors.clock.now())
-        return (
-            lambda one: reseal(one.items, ring, certificate.public, label=one.label, first=one.hint.fingerprints)
-        ), certificate.fingerprint
+        return (lambda one: reseal(one.manifest, ring, certificate)), certificate.fingerprint
     if request.certificates.sources:
         raise UsageError(
             "--re-encrypt with --cert needs private keys: only they open what is sealed",

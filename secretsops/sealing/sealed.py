@@ -24,6 +24,7 @@ from secretsops.secret import SecretData
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+    from secretsops.sealing.certificate import Certificate
     from secretsops.sealing.keys import KeyPair, KeyRing
     from secretsops.secret import Plaintext
 
@@ -340,17 +341,19 @@ def _open_items(
     return values, keys
 
 
-def reseal(
-    items: Mapping[str, Any], ring: KeyRing, public: RSAPublicKey, *, label: bytes, first: Iterable[str] = ()
-) -> dict[str, str]:
-    """Give every item opened and sealed anew under the same label; scope, template and names are not touched.
+def reseal(sealed: Manifest, ring: KeyRing, certificate: Certificate) -> dict[str, str]:
+    """Give the items of a SealedSecret sealed for `certificate`; one that its key sealed already is left out.
 
     Raises:
-        CannotUnseal: an item opens with no key; the message names the items.
-        InvalidManifest: an item is no text or no base64.
+        CannotUnseal, InvalidManifest: as `open_sealed`.
     """
-    values, _ = _open_items(items, ring, label, _First(hint=SealedWith(), others=tuple(first)))
-    return {key: envelope.seal(value, label=label, public=public) for key, value in values.items()}
+    values, keys = open_items(sealed, ring)
+    label = _label(sealed)
+    return {
+        item: envelope.seal(value, label=label, public=certificate.public)
+        for item, value in values.items()
+        if keys[item] != certificate.fingerprint
+    }
 
 
 def _secret_body(sealed: Manifest, template: Mapping[str, Any], values: Mapping[str, Plaintext]) -> dict[str, Any]:
