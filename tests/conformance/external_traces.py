@@ -12,9 +12,8 @@ import copy
 import json
 import re
 import time
-import urllib.error
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from secretsops.external.model import EXTERNAL_SECRET, SECRET, read
 from secretsops.external.store import read_store
 from secretsops.manifest import GroupVersionKind, Manifest, load_all
 from secretsops.ports import Cluster
-from tests.contract.secret_source.servers import aws_call, free_port, vault_call
+from tests.conformance.external_servers import NAMED, Servers
+from tests.openbao_servers import b64
 
 RECORDER = "trace-recorder"
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
@@ -67,7 +67,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)
 
 def not_built(case: dict[str, Any]) -> str:
     """Say what of a case is outside what is built, "" for a case that has to hold."""
-    servers = set(re.findall(r"\{([a-z_]+)\}", json.dumps(case))) - {"vault", "aws", "closed_port"}
+    servers = set(re.findall(r"\{([a-z_]+)\}", json.dumps(case))) - NAMED
     if servers:
         return f"needs {', '.join(sorted(servers))}"
     for body in [item for step in case["steps"] for item in step.get("apply") or []]:
@@ -140,10 +140,7 @@ class Stage:
 
     cluster: Cluster
     controllers: Running
-    vault: str
-    token: str
-    aws: str
-    closed_port: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+    servers: Servers
 
 
 class Trace:
@@ -258,24 +255,20 @@ class Trace:
         text = json.dumps(value)
         for name, replacement in self._words().items():
             text = text.replace(name, replacement)
-        return json.loads(text.replace("cm9vdA==", base64.b64encode(self._stage.token.encode()).decode()))
+        tls = "{vault_tls}" in json.dumps(self._case)
+        token = self._stage.servers.tls.token if tls else self._stage.servers.bao.token
+        return json.loads(text.replace("cm9vdA==", b64(token)))
 
     def _words(self) -> dict[str, str]:
-        return {"{vault}": self._stage.vault, "{aws}": self._stage.aws, "{closed_port}": self._stage.closed_port}
+        """Give what stands for each placeholder, as it stands inside a JSON text."""
+        return {name: json.dumps(value)[1:-1] for name, value in self._stage.servers.words.items()}
 
     def _vault(self, call: dict[str, Any]) -> bool:
-        try:
-            path = call["path"].removeprefix("/v1/")
-            vault_call(self._stage.vault, self._stage.token, call["method"], path, self._put(call.get("body")))
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
-        return True
+        path, tls = call["path"].removeprefix("/v1/"), call.get("server") == "tls"
+        return self._stage.servers.vault(call["method"], path, self._put(call.get("body")), tls=tls)
 
     def _aws(self, call: dict[str, Any]) -> None:
-        assert call["service"] == "secretsmanager"
-        operation = "".join(word.capitalize() for word in call["op"].split("_"))
-        aws_call(self._stage.aws, operation, **call["args"])
+        self._stage.servers.aws(call["service"], call["op"], call["args"])
 
     def _wait(self, wanted: dict[str, Any]) -> None:
         limit = time.monotonic() + wanted.get("timeout", 45)

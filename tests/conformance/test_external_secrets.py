@@ -26,6 +26,7 @@ from secretsops.external.select import select
 from secretsops.manifest import GroupVersionKind, load_all
 from secretsops.ports import Cluster, ClusterTarget
 from secretsops.secret import Plaintext
+from tests.conformance.external_servers import ENDPOINTS, Servers
 from tests.conformance.external_traces import (
     CLUSTER_SCOPED,
     KINDS,
@@ -125,16 +126,18 @@ class _Player:
 @pytest.fixture(scope="module")
 def player(request: pytest.FixtureRequest) -> Iterator[_Player]:
     control_plane = request.getfixturevalue("control_plane")
-    openbao, moto = request.getfixturevalue("openbao"), request.getfixturevalue("moto")
+    outside = [request.getfixturevalue(name) for name in ("openbao", "openbao_tls", "openbao_sealed", "moto")]
+    servers = Servers(control_plane, *outside)
     cluster = RealDoors().cluster(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
     install_crds(cluster)
     chosen = [item.name for item in request.session.items if item.name.startswith("test_a_trace_is_as_recorded[")]
     asked = [name.partition("[")[2].removesuffix("]") for name in chosen]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_SECRETSMANAGER_ENDPOINT", moto.url)
+        for name in ENDPOINTS:
+            patch.setenv(name, servers.moto.url)
         running = Running(cluster)
         found = _Player(
-            Stage(cluster, running, openbao.url, openbao.token, moto.url),
+            Stage(cluster, running, servers),
             [case_id.rpartition("/")[2] for case_id in asked],
         )
         try:

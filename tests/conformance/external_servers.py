@@ -1,0 +1,87 @@
+"""The servers that recorded cases of External Secrets name, and how a case's seeds reach them."""
+
+from __future__ import annotations
+
+import base64
+import urllib.error
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import boto3
+from cryptography.hazmat.primitives import serialization
+
+from drills.sandbox.aws import Aws
+from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.openbao import OpenBao
+from tests.contract.secret_source.servers import free_port, vault_call
+from tests.openbao_servers import SealedBao, TlsBao, b64
+
+ENDPOINTS = ("AWS_SECRETSMANAGER_ENDPOINT", "AWS_SSM_ENDPOINT", "AWS_STS_ENDPOINT", "AWS_ECR_ENDPOINT")
+"""The variables by which the controller finds the AWS of a case."""
+NAMED = frozenset(
+    {"vault", "vault_tls", "vault_tls_ca", "sealed_vault", "aws", "closed_port"}
+    | {"apiserver", "apiserver_ca", "apiserver_token", "sa_pubkey"}
+)
+"""The placeholders that are filled in."""
+
+
+@dataclass
+class Servers:
+    """Everything that stands outside the cluster, and the cluster as a stranger sees it."""
+
+    control_plane: ControlPlane
+    bao: OpenBao
+    tls: TlsBao
+    sealed: SealedBao
+    moto: Aws
+    closed_port: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
+
+    @cached_property
+    def words(self) -> Mapping[str, str]:
+        """Give what stands in place of each placeholder; the longer names first."""
+        pki = self.control_plane.pki
+        key = serialization.load_pem_private_key(pki.service_account_key.read_bytes(), None)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return {
+            "{vault_tls_ca_b64}": b64(self.tls.ca_pem),
+            "{vault_tls_ca}": self.tls.ca_pem,
+            "{vault_tls}": self.tls.url,
+            "{sealed_vault}": self.sealed.url,
+            "{vault}": self.bao.url,
+            "{aws}": self.moto.url,
+            "{closed_port}": self.closed_port,
+            "{apiserver_token}": self.control_plane.token,
+            "{apiserver_ca}": pki.ca.read_text(),
+            "{apiserver}": self.control_plane.server.removeprefix("https://"),
+            "{sa_pubkey}": public.decode(),
+        }
+
+    def vault(self, method: str, path: str, body: Any, *, tls: bool) -> bool:
+        """Call a Vault API as root; whether it was accepted."""
+        try:
+            if tls:
+                self.tls.call(method, path, body)
+            else:
+                vault_call(self.bao.url, self.bao.token, method, path, body)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        return True
+
+    def aws(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
+        """Call the emulation in the SDK's naming."""
+        client = boto3.client(
+            service,
+            region_name="us-east-1",
+            endpoint_url=self.moto.url,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        plain = dict(arguments)
+        if "SecretBinary" in plain:
+            plain["SecretBinary"] = base64.b64decode(plain["SecretBinary"])
+        return getattr(client, operation)(**plain)
