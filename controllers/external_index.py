@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, store_refs, target_name
 from secretsops.external.status import is_ready
@@ -29,6 +29,7 @@ class ExternalIndex:
         self._signs: dict[ObjectKey, Hashable] = {}
         self._failed: set[ObjectKey] = set()
         self._since: dict[ObjectKey, dt.datetime] = {}
+        self._forced: set[ObjectKey] = set()
 
     def external(self, manifest: Manifest, now: dt.datetime) -> list[ObjectKey]:
         """Take note of an ExternalSecret; gives its key when it is new or more than its status changed."""
@@ -48,10 +49,24 @@ class ExternalIndex:
             self._since[key] = now
             return [key]
 
-    def since(self, key: ObjectKey) -> dt.datetime | None:
-        """Give, once, when the watch told of an ExternalSecret; None for a pass that has another cause."""
+    def since(self, key: ObjectKey) -> tuple[dt.datetime | None, bool]:
+        """Give, once, when somebody told of an ExternalSecret (None: another cause), and whether it has to be asked."""
         with self._lock:
-            return self._since.pop(key, None)
+            forced = key in self._forced
+            self._forced.discard(key)
+            return self._since.pop(key, None), forced
+
+    def on_store(self, store: ObjectKey, now: dt.datetime) -> list[ObjectKey]:
+        """Give the ExternalSecrets of a store, and have each ask it at its next pass, whatever is due."""
+        with self._lock:
+            concerned = sorted(self._waiting.get((store.kind, store.namespace, store.name), set()))
+            self._force(concerned, now)
+            return concerned
+
+    def _force(self, keys: Iterable[ObjectKey], now: dt.datetime) -> None:
+        for key in keys:
+            self._forced.add(key)
+            self._since[key] = now
 
     def external_gone(self, key: ObjectKey) -> None:
         """Forget an ExternalSecret."""
@@ -60,6 +75,7 @@ class ExternalIndex:
             self._failed.discard(key)
             self._signs.pop(key, None)
             self._since.pop(key, None)
+            self._forced.discard(key)
 
     def store(self, manifest: Manifest) -> tuple[list[ObjectKey], list[ObjectKey]]:
         """Take note of a store; gives what to validate (itself, when changed) and the ExternalSecrets to wake."""

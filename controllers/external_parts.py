@@ -12,14 +12,17 @@ from collections.abc import Sequence
 from controllers import cluster_external_secrets
 from controllers.external_index import ExternalIndex
 from controllers.external_secrets import ExternalSecrets
-from controllers.loop import Part, Result, Runtime, Watched
+from controllers.external_values import Values
+from controllers.loop import Part, Result, Runtime, Tick, Waker, Watched
 from controllers.observed import Observed
 from controllers.reflector import Selection
 from controllers.stores import DEFAULT_CLASS, Stores
 from secretsops.errors import InvalidManifest
 from secretsops.external.demand import Demand
 from secretsops.external.due import is_due
+from secretsops.external.generating import Generators
 from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, MANAGED, SECRET, SECRET_STORE, read
+from secretsops.external.survival import DROP_LIMIT
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ports import EventType
 
@@ -32,12 +35,24 @@ def build(runtime: Runtime) -> Sequence[Part]:
     our_class = str(runtime.options.get("controller_class") or DEFAULT_CLASS)
     door = runtime.doors.secret_source
     stores = Stores(cluster, door, emit, clock=clock, our_class=our_class, observed=observed)
-    spine = ExternalSecrets(cluster, stores, emit, clock=clock, observed=observed, demand=demand)
+    values = Values(stores, Generators(cluster.get), demand=demand)
+    limit = runtime.options.get("drop_limit")
+    spine = ExternalSecrets(
+        cluster,
+        stores,
+        emit,
+        clock=clock,
+        observed=observed,
+        values=values,
+        drop_limit=DROP_LIMIT if limit is None else float(limit),
+    )
+    waker = Waker()
 
     def reconcile(key: ObjectKey) -> Result:
         if key.kind != EXTERNAL_SECRET.kind:
             return Result(action="validated", again_after=stores.reconcile(key))
-        done = spine.reconcile(key, since=index.since(key))
+        since, forced = index.since(key)
+        done = spine.reconcile(key, since=since, forced=forced)
         return Result(action=done.action, again_after=done.again)
 
     def external(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
@@ -72,7 +87,22 @@ def build(runtime: Runtime) -> Sequence[Part]:
         Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=store),
         Watched(selection=made, keys=secret, keep=without_values),
     ]
-    part = Part(name="external-secrets", watched=watched, reconcile=reconcile, workers=4)
+
+    def recover() -> float:
+        """Have those served by another store ask their own again, once it has been back for a while."""
+        for store in values.look_for_recovery():
+            for key in index.on_store(store, clock.now()):
+                waker.add(key)
+        return 5.0
+
+    part = Part(
+        name="external-secrets",
+        watched=watched,
+        reconcile=reconcile,
+        ticks=[Tick(name="recovery", act=recover)],
+        waker=waker,
+        workers=4,
+    )
     return [part, *cluster_external_secrets.build(runtime)]
 
 

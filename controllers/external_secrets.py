@@ -13,28 +13,24 @@ import datetime as dt
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
+from controllers.external_reporting import Emit, Reports, told_failure, told_missing, told_refusal
+from controllers.external_values import Values
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.clock import SystemClock
 from secretsops.errors import (
     AlreadyExists,
-    ApiError,
     Conflict,
-    Invalid,
     InvalidManifest,
     NotFound,
     NotOurs,
     Refused,
     SecretsOpsError,
-    StoreRefused,
     StoreUnavailable,
 )
-from secretsops.external.demand import Demand
-from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at, synced_version
-from secretsops.external.entries import Pull, StoreRef
-from secretsops.external.gather import EntryFailed, Gathered, gather
+from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at
+from secretsops.external.gather import EntryFailed
 from secretsops.external.generating import Generators
 from secretsops.external.model import (
     CREATED_BY,
@@ -46,20 +42,13 @@ from secretsops.external.model import (
     store_refs,
     target_name,
 )
-from secretsops.external.reading import StoreReader
-from secretsops.external.render import compose, created_by, field_manager, is_intact
-from secretsops.external.rewrite import no_templates
-from secretsops.external.status import DELETED, MISSING, SYNCED, SYNCED_ERROR, stamp, with_ready
+from secretsops.external.render import compose, created_by, field_manager, is_intact, own_keys
+from secretsops.external.status import DELETED, MISSING
+from secretsops.external.survival import DROP_LIMIT, refused_drop, told_entries
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
 from secretsops.ports import Clock, Cluster, PatchType
 from secretsops.secret import Plaintext
-
-if TYPE_CHECKING:
-    pass
-
-Emit = Callable[[Manifest, str, str, str], None]
-"""Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +62,17 @@ class Done:
     again: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """What one pass found: the object, what it says, the Secret that is there, and which stores serve."""
+
+    manifest: Manifest
+    wanted: ExternalSecret
+    live: Manifest | None
+    started: dt.datetime
+    fallback: str = ""
+
+
 class ExternalSecrets:
     """Reconciles one ExternalSecret at a time; remembers nothing between passes."""
 
@@ -84,21 +84,24 @@ class ExternalSecrets:
         *,
         clock: Clock | None = None,
         observed: Observed | None = None,
-        demand: Demand | None = None,
-        generators: Generators | None = None,
+        values: Values | None = None,
+        drop_limit: float = DROP_LIMIT,
         spread: Callable[[], float] = random.random,
     ) -> None:
         self._cluster = cluster
         self._stores = stores
-        self._emit = emit
         self._clock = clock or SystemClock()
         self._observed = observed or Observed(cluster)
-        self._demand = demand or Demand()
-        self._generators = generators or Generators(cluster.get)
+        self._reports = Reports(cluster, self._observed, emit, self._clock)
+        self._drop_limit = drop_limit
         self._spread = spread
+        self._values = values or Values(stores, Generators(cluster.get))
 
-    def reconcile(self, key: ObjectKey, *, since: dt.datetime | None = None) -> Done:
-        """Bring one Secret in line with its ExternalSecret. `since` is when a watch told of it, None for another cause.
+    def reconcile(self, key: ObjectKey, *, since: dt.datetime | None = None, forced: bool = False) -> Done:
+        """Bring one Secret in line with its ExternalSecret.
+
+        `since` is when somebody told that there is something to do, None for another cause; `forced` asks the provider
+        whatever is due.
 
         Raises:
             SecretsOpsError: it could not be done; status and event say why, the queue tries again.
@@ -123,22 +126,24 @@ class ExternalSecrets:
             return wanted
         # 4. Observe the Secret; ask the provider only when something is due or the Secret is not as it was left.
         live = self._live(manifest, wanted)
-        due = is_due(wanted, manifest.status, started)
+        due = forced or is_due(wanted, manifest.status, started)
         if not due and is_intact(wanted, live):
             return self._later(wanted, Done("fresh", next_pass(wanted, refreshed_at(manifest.status), started)))
         # 5. Gather all values, or none.
         acceptable = oldest_acceptable(wanted, manifest.status, since, started)
         acceptable = acceptable if due else mendable(wanted, manifest.status, started)
+        acceptable = since or started if forced else acceptable
         try:
-            gathered = self._gather(wanted, stores, acceptable, retry=since is None and due)
+            gathered, fallback = self._values.gather(wanted, stores, acceptable, retry=since is None and due)
         except EntryFailed as failure:
             return self._not_had(manifest, wanted, failure, started)
-        for pull in gathered.absent:
-            self._emit(manifest, "Normal", "MissingProviderSecret", _missing_text(pull))
+        for text in told_missing(gathered.absent):
+            self._reports.emit(manifest, "Normal", "MissingProviderSecret", text)
         # 6. Decide and act, 7. report.
+        this = _Pass(manifest=manifest, wanted=wanted, live=live, started=started, fallback=fallback)
         if not gathered.values and wanted.target.deletion != "Merge":
-            return self._later(wanted, self._without_values(manifest, wanted, live, started))
-        return self._later(wanted, self._write(manifest, wanted, gathered.values, live, started))
+            return self._later(wanted, self._without_values(this))
+        return self._later(wanted, self._write(this, gathered.values))
 
     # --- Beginning and end -----------------------------------------------------------------------------
 
@@ -195,50 +200,25 @@ class ExternalSecrets:
         try:
             wanted = read(manifest)
         except InvalidManifest as error:
-            self._fail(manifest, "could not get secret data from provider", error.message)
+            self._reports.fail(manifest, "could not get secret data from provider", error.message)
             return Done("refused")
-        return Done("skipped") if self._is_of_foreign_generator(wanted) else wanted
-
-    def _is_of_foreign_generator(self, wanted: ExternalSecret) -> bool:
-        """Say whether a generator asks for another controller class; one that is missing or wrong is ours to report."""
-        for pull in wanted.pulls:
-            if pull.generator is not None:
-                with contextlib.suppress(InvalidManifest):
-                    if self._stores.is_foreign_class(
-                        self._generators.find(pull.generator, wanted.namespace).controller
-                    ):
-                        return True
-        return False
+        return Done("skipped") if self._values.is_foreign(wanted) else wanted
 
     # --- Values ----------------------------------------------------------------------------------------
-
-    def _gather(
-        self,
-        wanted: ExternalSecret,
-        stores: Mapping[StoreRef, Manifest | None],
-        not_before: dt.datetime,
-        *,
-        retry: bool,
-    ) -> Gathered:
-        reader = StoreReader(
-            self._stores.open,
-            stores,
-            wanted.namespace,
-            not_before,
-            generate=self._generators,
-            demand=self._demand,
-            retry=retry,
-        )
-        self._demand.drop((wanted.namespace, wanted.name))
-        return gather(wanted.pulls, reader, no_templates, skip_absent=wanted.target.deletion != "Retain")
 
     def _not_had(self, manifest: Manifest, wanted: ExternalSecret, failure: EntryFailed, started: dt.datetime) -> Done:
         """Say that values could not be had; raises the cause where trying again can help."""
         cause = failure.cause
         if isinstance(cause, StoreUnavailable) and cause.reason == "Paced":
             return Done("paced", max(0.05, cause.retry_after))
-        text = f"error processing {failure.place}, err: {_told_of(failure)}"
-        self._fail(manifest, "could not get secret data from provider", text)
+        self._reports.fail(
+            manifest,
+            "could not get secret data from provider",
+            told_failure(failure),
+            wanted=wanted,
+            error=cause,
+            entries=told_entries(failure, len(wanted.pulls)),
+        )
         if isinstance(cause, InvalidManifest):
             return Done("refused", next_pass(wanted, started, started))
         raise cause from None
@@ -249,53 +229,48 @@ class ExternalSecrets:
             since = self._clock.now() + dt.timedelta(seconds=done.again)
             for ref in wanted.stores:
                 asks = [pull.ask for pull in wanted.pulls if pull.store == ref and pull.ask is not None]
-                self._demand.note((wanted.namespace, wanted.name), (ref, wanted.namespace), asks, since)
+                self._values.demand.note((wanted.namespace, wanted.name), (ref, wanted.namespace), asks, since)
         return done
 
-    def _without_values(
-        self, manifest: Manifest, wanted: ExternalSecret, live: Manifest | None, started: dt.datetime
-    ) -> Done:
+    def _again(self, this: _Pass) -> float:
+        return next_pass(this.wanted, this.started, self._clock.now(), spread=self._spread())
+
+    def _succeed(self, this: _Pass, action: str, **told: str) -> Done:
+        self._reports.succeed(this.manifest, this.wanted, this.started, fallback=this.fallback, **told)
+        return Done(action, self._again(this))
+
+    def _without_values(self, this: _Pass) -> Done:
         """Follow deletionPolicy where the provider has nothing: Retain leaves the Secret, Delete takes it away."""
-        again = next_pass(wanted, started, self._clock.now(), spread=self._spread())
+        wanted, live = this.wanted, this.live
         if wanted.target.deletion == "Retain":
-            self._succeed(manifest, wanted, started, message="secret retained due to DeletionPolicy=Retain")
-            return Done("unchanged", again)
+            return self._succeed(this, "unchanged", message="secret retained due to DeletionPolicy=Retain")
         if wanted.target.creation != "Owner":
             text = f"deletionPolicy Delete needs creationPolicy Owner, not {wanted.target.creation}"
-            self._fail(manifest, "could not delete secret", text)
+            self._reports.fail(this.manifest, "could not delete secret", text)
             return Done("refused")
         text = "secret deleted due to DeletionPolicy=Delete"
         if live is not None:
             if not is_of_external_secret(live, wanted.name):
-                self._fail(manifest, "could not delete secret", f"secret {live.name} is not ours to delete")
+                cause = f"secret {live.name} is not ours to delete"
+                self._reports.fail(this.manifest, "could not delete secret", cause)
                 return Done("refused")
             self._delete(live)
-            self._emit(manifest, "Normal", "Deleted", text)
-        self._succeed(manifest, wanted, started, reason=DELETED, message=text)
-        return Done("deleted", again)
+            self._reports.emit(this.manifest, "Normal", "Deleted", text)
+        return self._succeed(this, "deleted", reason=DELETED, message=text)
 
     # --- The Secret ------------------------------------------------------------------------------------
 
-    def _write(
-        self,
-        manifest: Manifest,
-        wanted: ExternalSecret,
-        values: Mapping[str, Plaintext],
-        live: Manifest | None,
-        started: dt.datetime,
-    ) -> Done:
-        again = next_pass(wanted, started, self._clock.now(), spread=self._spread())
-        binding = "" if wanted.target.creation == "None" else wanted.target.name
+    def _write(self, this: _Pass, values: Mapping[str, Plaintext]) -> Done:
+        wanted = this.wanted
         if wanted.target.creation == "None":
-            self._succeed(manifest, wanted, started)
-            return Done("unchanged", again)
-        if wanted.target.creation == "Merge" and live is None:
+            return self._succeed(this, "unchanged")
+        if wanted.target.creation == "Merge" and this.live is None:
             text = "secret will not be created due to CreationPolicy=Merge"
-            self._succeed(manifest, wanted, started, reason=MISSING, message=text)
-            return Done("unchanged", again)
+            return self._succeed(this, "unchanged", reason=MISSING, message=text)
         try:
-            self._drop_renamed(manifest, wanted)
-            action = self._act(wanted, values, live)
+            action = self._act(this, compose(wanted, values, this.live))
+            # Only then the old one: at no moment is there none of them.
+            self._drop_renamed(this.manifest, wanted)
         except AlreadyExists:
             # Somebody was faster, or it has no label of ours: look again, there is nothing to tell yet.
             self._observed.secret(wanted.namespace, wanted.target.name, exists=True)
@@ -303,23 +278,24 @@ class ExternalSecrets:
         except Conflict:
             raise
         except SecretsOpsError as error:
-            self._fail(manifest, *_told(error), binding=binding)
+            told = told_refusal(error)
+            self._reports.fail(this.manifest, *told, binding=wanted.target.name, wanted=wanted, error=error)
             if isinstance(error, Refused):
-                return Done("refused", again)
+                return Done("refused", self._again(this))
             raise
         if action != "unchanged":
-            self._emit(manifest, "Normal", action.capitalize(), f"secret {action}")
-        self._succeed(manifest, wanted, started, binding=binding)
-        return Done(action, again)
+            self._reports.emit(this.manifest, "Normal", action.capitalize(), f"secret {action}")
+        return self._succeed(this, action, binding=wanted.target.name)
 
-    def _act(self, wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> str:
+    def _act(self, this: _Pass, secret: Manifest) -> str:
+        wanted, live = this.wanted, this.live
         manager = field_manager(wanted.name)
-        secret = compose(wanted, values, live)
         match decide_external(secret, live, name=wanted.name, creation=wanted.target.creation):
             case Create(body):
                 self._cluster.create(body, field_manager=manager)
                 return "created"
             case Update(body):
+                self._refuse_drop(this, body)
                 self._cluster.replace(body, field_manager=manager)
                 return "updated"
             case Leave():
@@ -327,6 +303,15 @@ class ExternalSecrets:
             case Refuse(reason, message):
                 raise NotOurs(message, reason=reason, hint="choose another spec.target.name")
         raise AssertionError("an ExternalSecret's Secret is never deleted by that decision")
+
+    def _refuse_drop(self, this: _Pass, secret: Manifest) -> None:
+        """Refuse to take away most of what is there, unless the object says that this is right."""
+        if this.live is None:
+            return
+        ours, new = own_keys(this.wanted, this.live), list(secret.body.get("data") or {})
+        drop = refused_drop(this.wanted, this.manifest.status, ours, new, self._drop_limit)
+        if drop is not None:
+            raise Refused(drop.message, reason="WouldDropKeys", hint="see the ExternalSecret's events")
 
     def _drop_renamed(self, manifest: Manifest, wanted: ExternalSecret) -> None:
         """Delete the Secrets this object made under another name: status says that it was bound to one."""
@@ -340,62 +325,4 @@ class ExternalSecrets:
         for secret in ours:
             if secret.name != wanted.target.name and is_of_external_secret(secret, wanted.name):
                 self._delete(secret)
-                self._emit(manifest, "Normal", "Deleted", "secret deleted because it was orphaned")
-
-    # --- Status ----------------------------------------------------------------------------------------
-
-    def _succeed(
-        self,
-        manifest: Manifest,
-        wanted: ExternalSecret,
-        started: dt.datetime,
-        *,
-        reason: str = SYNCED,
-        message: str = "secret synced",
-        binding: str = "",
-    ) -> None:
-        status = with_ready(manifest.status, ready=True, reason=reason, message=message, now=self._clock.now())
-        status |= {"refreshTime": stamp(started), "syncedResourceVersion": synced_version(wanted)}
-        self._report(manifest, status, binding)
-
-    def _fail(self, manifest: Manifest, message: str, cause: str, *, binding: str = "") -> None:
-        """Say that the sync failed; time and version of the last success stay, as the Secret does."""
-        self._emit(manifest, "Warning", "UpdateFailed", cause)
-        status = with_ready(manifest.status, ready=False, reason=SYNCED_ERROR, message=message, now=self._clock.now())
-        self._report(manifest, status, binding)
-
-    def _report(self, manifest: Manifest, status: dict[str, Any], binding: str) -> None:
-        old = manifest.status.get("binding")
-        bound = {"name": binding} if binding else old if isinstance(old, dict) and old else {"name": ""}
-        # The whole status is put, because a merge patch cannot write the null of a refreshTime that never was.
-        status = {**status, "binding": bound, "refreshTime": status.get("refreshTime")}
-        if status != {**manifest.status, "refreshTime": manifest.status.get("refreshTime")}:
-            written = self._cluster.replace(Manifest({**manifest.body, "status": status}), subresource="status")
-            self._observed.wrote(written)
-
-
-def _missing_text(pull: Pull) -> str:
-    # Compat: the peer numbers `data` entries as spec.dataFrom too.
-    shown = f"spec.dataFrom[{pull.index}]" + (f" (key={pull.key})" if pull.secret_key else "")
-    return f"secret does not exist at provider using {shown}"
-
-
-def _told_of(failure: EntryFailed) -> str:
-    """Say why an entry could not be had. Compat: the peer's words for whatever a provider does not have."""
-    text = failure.cause.message
-    if isinstance(failure.cause, StoreRefused) and failure.cause.reason == "NotFound":
-        text = "Secret does not exist"
-    return f"error getting all secrets: {text}" if failure.pull.find and text == "Secret does not exist" else text
-
-
-def _told(error: SecretsOpsError) -> tuple[str, str]:
-    """Give condition message and cause of a Secret that could not be written; the API server's text stays behind."""
-    if error.reason == "OwnedByAnother":
-        return "target is owned by another ExternalSecret", error.message
-    if error.reason == "OwnershipConflict":
-        return "failed to take ownership of target secret", error.message
-    if isinstance(error, Invalid) and "immutable" in error.message:
-        return "could not update secret, target is immutable", "the secret is immutable; delete it to have it made anew"
-    if isinstance(error, ApiError):
-        return "could not update secret", f"the API server refused the secret ({error.reason})"
-    return "could not update secret", error.message
+                self._reports.emit(manifest, "Normal", "Deleted", "secret deleted because it was orphaned")

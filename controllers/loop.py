@@ -62,6 +62,13 @@ class Tick:
     wake: threading.Event = field(default_factory=threading.Event)
 
 
+class Waker:
+    """Puts a key into the queue of the part that holds it, for another cause than a watch."""
+
+    def __init__(self) -> None:
+        self.add: Callable[[ObjectKey], None] = lambda _key: None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One use case of the process."""
@@ -78,6 +85,7 @@ class Part:
     """Gives metrics of the part's own, in the exposition format."""
     asked: Callable[[], None] = lambda: None
     """What SIGUSR1 asks of it."""
+    waker: Waker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +120,8 @@ class Loop:
         self._queues = {part.name: Queue() for part in parts}
         self._reflectors: dict[str, list[Reflector]] = {part.name: [] for part in parts}
         for part in parts:
+            if part.waker is not None:
+                part.waker.add = self._queues[part.name].add
             for watched in part.watched:
                 handle = _feeding(self._queues[part.name], watched)
                 reflector = Reflector(runtime.cluster, watched.selection, handle, keep=watched.keep)

@@ -60,13 +60,14 @@ class Gathered:
 
 
 class EntryFailed(Exception):
-    """An entry could not be had; `place` names it as the peer does, `cause` says why."""
+    """An entry could not be had; `place` names it as the peer does, `cause` says why, `entries` are those before it."""
 
-    def __init__(self, pull: Pull, cause: SecretsOpsError) -> None:
+    def __init__(self, pull: Pull, cause: SecretsOpsError, entries: Sequence[Entry] = ()) -> None:
         super().__init__(pull.place)
         self.pull = pull
         self.place = pull.place
         self.cause = cause
+        self.entries = tuple(entries)
 
 
 def gather(pulls: Sequence[Pull], reader: Reader, transform: Transform, *, skip_absent: bool) -> Gathered:
@@ -84,7 +85,7 @@ def gather(pulls: Sequence[Pull], reader: Reader, transform: Transform, *, skip_
             found, version = _pulled(pull, reader, transform)
         except SecretsOpsError as error:
             if not (skip_absent and isinstance(error, StoreRefused) and error.reason == "NotFound"):
-                raise EntryFailed(pull, error) from None
+                raise EntryFailed(pull, error, entries) from None
             entries.append(Entry(pull=pull, outcome="absent"))
             continue
         values |= found

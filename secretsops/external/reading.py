@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from secretsops.errors import InvalidManifest
 from secretsops.external.demand import Demand
-from secretsops.external.entries import GeneratorRef, StoreRef
+from secretsops.external.entries import GeneratorRef, Pull, StoreRef
 from secretsops.external.fetch import Shared
 from secretsops.external.opening import Openings
 from secretsops.manifest import Manifest
@@ -19,6 +19,10 @@ from secretsops.secret import Plaintext
 
 Generate = Callable[[GeneratorRef, str], Mapping[str, Plaintext]]
 """Makes new values by a generator: which one, for which namespace."""
+
+
+Find = Callable[[StoreRef, str], Manifest | None]
+"""Gives the store a reference of a namespace names."""
 
 
 def no_generators(generator: GeneratorRef, _namespace: str) -> Mapping[str, Plaintext]:
@@ -31,7 +35,11 @@ def no_generators(generator: GeneratorRef, _namespace: str) -> Mapping[str, Plai
 
 
 class StoreReader:
-    """Satisfies `secretsops.external.gather.Reader`."""
+    """Satisfies `secretsops.external.gather.Reader`.
+
+    `serving` names the stores that serve instead of others, or for themselves; of these the answer counts and not what
+    their status says: a store that is out says that it is not ready.
+    """
 
     def __init__(
         self,
@@ -42,7 +50,7 @@ class StoreReader:
         *,
         generate: Generate = no_generators,
         demand: Demand | None = None,
-        unready: bool = False,
+        serving: Mapping[StoreRef, StoreRef] | None = None,
         retry: bool = False,
     ) -> None:
         self._openings = openings
@@ -51,7 +59,7 @@ class StoreReader:
         self._not_before = not_before
         self._generate = generate
         self._demand = demand
-        self._unready = unready
+        self._serving = serving or {}
         self._retry = retry
         self._sources: dict[StoreRef, Shared] = {}
 
@@ -74,8 +82,18 @@ class StoreReader:
         """Make new values."""
         return self._generate(generator, self._namespace)
 
+    def again(self, pull: Pull, find: Find, namespace: str, not_before: dt.datetime) -> None:
+        """Ask the store of an entry itself once more, as it is now; raises what `read` raises."""
+        assert pull.store is not None
+        source = self._openings.source(pull.store, find(pull.store, namespace), namespace, unready=True)
+        if pull.ask is not None:
+            source.read(pull.ask, not_before, namespace=namespace)
+        elif pull.find is not None:
+            source.find(pull.find, not_before, namespace=namespace)
+
     def _source(self, ref: StoreRef) -> Shared:
         if ref not in self._sources:
-            manifest = self._stores.get(ref)
-            self._sources[ref] = self._openings.source(ref, manifest, self._namespace, unready=self._unready)
+            by = self._serving.get(ref, ref)
+            unready = ref in self._serving
+            self._sources[ref] = self._openings.source(by, self._stores.get(by), self._namespace, unready=unready)
         return self._sources[ref]

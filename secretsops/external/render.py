@@ -61,6 +61,17 @@ def is_intact(wanted: ExternalSecret, live: Manifest | None) -> bool:
     return live.annotations.get(DATA_HASH) == data_hash(SecretData.of({"data": live.body.get("data")}))
 
 
+def own_keys(wanted: ExternalSecret, live: Manifest) -> list[str]:
+    """Give the data keys of a Secret that this ExternalSecret wrote; all of them where managedFields do not say.
+
+    What others put there in the meantime is not ours to keep.
+    """
+    there = SecretData.of({"data": live.body.get("data")})
+    written = _owned_fields(live.metadata, field_manager(wanted.name))["data"] & set(there)
+    untouched = live.annotations.get(DATA_HASH) == data_hash(there)
+    return sorted(written or (there if untouched and wanted.target.creation not in _KEEPS_FOREIGN else ()))
+
+
 def compose(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> Manifest:
     """Give the Secret as it should be, on top of the one that is there; it carries that one's resourceVersion.
 

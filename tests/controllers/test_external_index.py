@@ -89,4 +89,4 @@ def test_the_moment_of_the_newest_change_is_given_once() -> None:
     index.external(external(), NOW)
     index.external(external(generation=2), later)
     index.external(external(generation=2, ready=False), later + dt.timedelta(seconds=1))
-    assert (index.since(PLACE), index.since(PLACE)) == (later, None)
+    assert (index.since(PLACE), index.since(PLACE)) == ((later, False), (None, False))

@@ -146,7 +146,7 @@ class World:
         return found
 
     def ready(self, kind: str = "ExternalSecret", namespace: str = "shop", name: str = "app") -> tuple[str, str, str]:
-        (condition,) = self.status(kind, namespace, name)["conditions"]
+        (condition,) = [c for c in self.status(kind, namespace, name)["conditions"] if c["type"] == "Ready"]
         return condition["status"], condition["reason"], condition["message"]
 
     def secret(self, name: str = "app") -> dict[str, Any]:
@@ -365,13 +365,13 @@ def test_another_external_secrets_target_is_left_alone(world: World, spine: Exte
     [
         ("Retain", None, "SecretSyncedError", True),
         ("Delete", "deleted", "SecretDeleted", False),
-        ("Merge", "updated", "SecretSynced", True),
+        ("Merge", "refused", "SecretSyncedError", True),
     ],
 )
 def test_deletion_policy_decides_when_the_provider_has_nothing(
     world: World, spine: ExternalSecrets, deletion: str, action: str | None, reason: str, there: bool
 ) -> None:
-    """Retain keeps the last good Secret and says so; Delete takes it away; Merge drops our keys."""
+    """Retain keeps the last good Secret and says so; Delete takes it away; Merge asks before it empties one."""
     applied(world, spine, target={"deletionPolicy": deletion})
     world.values.clear()
     world.pass_time(hours=2)
