@@ -27,7 +27,9 @@ if TYPE_CHECKING:
         GitRepos,
         Renderer,
         SecretSource,
+        Shares,
         Sink,
+        SinkAccess,
     )
     from secretsops.sources import Access
 
@@ -98,11 +100,17 @@ class RealDoors:
 
         return AgeDoor()
 
-    def sink(self, url: str) -> Sink:
+    def shares(self) -> Shares:
+        """Give splitting among custodians."""
+        from secretsops.adapters.slip39 import Slip39
+
+        return Slip39()
+
+    def sink(self, place: str | SinkAccess) -> Sink:
         """Open an escrow sink by folder path or URL."""
         from secretsops.adapters.sinks import open_sink
 
-        return open_sink(url)
+        return open_sink(place)
 
     def secret_source(self, access: Access) -> SecretSource:
         """Open a store by the adapter for its kind of access."""

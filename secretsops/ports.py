@@ -418,6 +418,39 @@ class Renderer(Protocol):
 # --- Escrow sinks --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkAccess:
+    """How one sink is reached: a folder or URL, and the fields of one credential (empty: the machine's own)."""
+
+    url: str
+    credentials: Mapping[str, Plaintext] = field(default_factory=dict)
+    retention_days: int = 0
+    """For how many days a file must be undeletable, where the sink can promise that (S3 object lock)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What a sink says about one file: its version there, and until when nobody can delete it ("" when it can't say).
+
+    `retained_until` is RFC 3339 in UTC.
+    """
+
+    version: str = ""
+    retained_until: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """Whether a sink refused to lose a canary; `problem` says what it let happen, "" when it refused all."""
+
+    problem: str = ""
+
+    @property
+    def durable(self) -> bool:
+        """Say whether what is written here stays as it is."""
+        return not self.problem
+
+
 class Sink(Protocol):
     """A place for escrow bundles: small immutable files by name. Raises `WorldFailed` when it gives no answer."""
 
@@ -425,14 +458,23 @@ class Sink(Protocol):
     def name(self) -> str:
         """Name the sink for people: its URL without credentials."""
 
-    def put(self, name: str, content: bytes) -> None:
-        """Write a new file durably; raises `BrokenEscrow` when another content is there already."""
+    def put(self, name: str, content: bytes) -> Stored:
+        """Write a new file durably, by a conditional write; of two that race one wins.
+
+        The same content again is fine; raises `BrokenEscrow` with reason `Exists` when another content is there.
+        """
 
     def get(self, name: str) -> bytes:
-        """Read one file; raises `BrokenEscrow` with reason `Missing` when it is not there."""
+        """Read one file as it was first written; raises `BrokenEscrow` with reason `Missing` when it is not there."""
 
     def names(self, prefix: str = "") -> Sequence[str]:
         """List file names, sorted."""
+
+    def describe(self, name: str) -> Stored:
+        """Say which version of a file is there and how long it stays; raises `BrokenEscrow` (`Missing`)."""
+
+    def trial(self, canary: str) -> Trial:
+        """Write a canary of this name, then try with the same credential to overwrite and to delete it."""
 
 
 class Age(Protocol):
@@ -444,8 +486,24 @@ class Age(Protocol):
     def decrypt(self, content: bytes, identities: Sequence[Plaintext]) -> Plaintext:
         """Decrypt with identity files' contents; raises `BrokenEscrow` when none of them opens it."""
 
+    def encrypt_with_passphrase(self, content: Plaintext, passphrase: Plaintext) -> bytes:
+        """Encrypt to a passphrase alone, as age demands (scrypt; takes two seconds by design)."""
+
+    def decrypt_with_passphrase(self, content: bytes, passphrase: Plaintext) -> Plaintext:
+        """Decrypt what a passphrase encrypted; raises `BrokenEscrow` when it does not open it."""
+
     def generate(self) -> tuple[Plaintext, str]:
         """Give a new identity, as its file's line, and its recipient."""
+
+
+class Shares(Protocol):
+    """Splitting of an identity among custodians (SLIP-39). Raises `MissingExtra` where its library is missing."""
+
+    def split(self, identity: Plaintext, *, threshold: int, count: int) -> Sequence[Plaintext]:
+        """Give `count` lists of words, any `threshold` of which give the identity back."""
+
+    def combine(self, shares: Sequence[Plaintext]) -> Plaintext:
+        """Give the identity; raises `BrokenEscrow` for wrong, damaged or too few shares."""
 
 
 class Doors(Protocol):
@@ -464,7 +522,7 @@ class Doors(Protocol):
     def renderer(self) -> Renderer:
         """Give rendering of Helm, Kustomize and Jsonnet in confined processes."""
 
-    def sink(self, url: str) -> Sink:
+    def sink(self, place: str | SinkAccess) -> Sink:
         """Open an escrow sink by URL or folder; raises `UsageError` for an unknown scheme."""
 
     def secret_source(self, access: Access) -> SecretSource:
@@ -472,3 +530,6 @@ class Doors(Protocol):
 
     def age(self) -> Age:
         """Give encryption to age recipients."""
+
+    def shares(self) -> Shares:
+        """Give splitting among custodians."""

@@ -44,7 +44,8 @@ SCHEMAS = {
     "external-secrets.io/v1": "ExternalSecret, SecretStore, ClusterSecretStore",
     "external-secrets.io/v1beta1": "the same, read and converted by the API server",
     "argoproj.io/v1alpha1": "Application, AppProject, ApplicationSet, as of Argo CD 3.6",
-    "secretsops.dev/v1": "Drill, DrillReport, EscrowEntry",
+    "secretsops.dev/v1": "Drill, DrillReport, EscrowConfig, EscrowEntry, Trust",
+    "secretsops.dev/v2": "EscrowEntry",
 }
 
 

@@ -49,7 +49,7 @@ Login = tuple[str, Plaintext]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Remote:
+class Remote:
     """A repository as git is told about it: no credential in `url`."""
 
     url: str
@@ -115,7 +115,7 @@ class GitDoor:
             self._fetch(remote, repository, commit)
             return self._read(remote, repository, commit, "/".join(parts))
 
-    def _remote(self, url: str) -> _Remote:
+    def _remote(self, url: str) -> Remote:
         """Take credentials out of the URL, so that neither argv nor a log line nor the cache ever holds them."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https", "file"):
@@ -125,14 +125,14 @@ class GitDoor:
                 hint="ssh is not spoken in this version; use https with a token",
             )
         if parts.scheme == "file":
-            return _Remote(url=url, login=None)
+            return Remote(url=url, login=None)
         bare = urlunsplit(parts._replace(netloc=_host(parts)))
         if parts.username or parts.password:
             secret = Plaintext(unquote(parts.password or "").encode())
-            return _Remote(url=bare, login=(unquote(parts.username or ""), secret))
-        return _Remote(url=bare, login=self._login(bare))
+            return Remote(url=bare, login=(unquote(parts.username or ""), secret))
+        return Remote(url=bare, login=self._login(bare))
 
-    def _refs(self, remote: _Remote) -> dict[str, str]:
+    def _refs(self, remote: Remote) -> dict[str, str]:
         answer = self._git(["ls-remote", "--quiet", "--", remote.url], remote, what="list the refs of")
         if len(answer) > REFS_LIMIT:
             raise GitUnavailable(f"{_shown(remote.url)} has too many refs", reason="TooLarge")
@@ -143,7 +143,7 @@ class GitDoor:
                 refs[name] = sha
         return refs
 
-    def _complete(self, remote: _Remote, short: str) -> str:
+    def _complete(self, remote: Remote, short: str) -> str:
         """Give the whole SHA of a short one; needs the history, so all branches are fetched without files."""
         with self._repository(remote) as repository:
             refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
@@ -158,14 +158,14 @@ class GitDoor:
             )
         return commits[0]
 
-    def _is_commit(self, remote: _Remote, repository: Path, sha: str) -> bool:
+    def _is_commit(self, remote: Remote, repository: Path, sha: str) -> bool:
         try:
             return self._git(["cat-file", "-t", sha], remote, repository).strip() == b"commit"
         except GitUnavailable:
             return False
 
     @contextlib.contextmanager
-    def _repository(self, remote: _Remote) -> Iterator[Path]:
+    def _repository(self, remote: Remote) -> Iterator[Path]:
         """Give the bare cache of a remote, locked against other processes and made when it is not there."""
         name = hashlib.sha256(remote.url.encode()).hexdigest()[:32]
         folder = self._cache / name
@@ -182,7 +182,7 @@ class GitDoor:
                 f"the cache {self._cache} cannot be used: {error.strerror}", reason="Unwritable"
             ) from None
 
-    def _fetch(self, remote: _Remote, repository: Path, commit: str) -> None:
+    def _fetch(self, remote: Remote, repository: Path, commit: str) -> None:
         """Bring one commit with its files into the cache; a cache that has it asks nobody."""
         ref = f"refs/secretsops/{commit}"
         if (repository / ref).exists():
@@ -209,7 +209,7 @@ class GitDoor:
                 ) from None
             self._git(["update-ref", ref, commit], remote, repository)
 
-    def _read(self, remote: _Remote, repository: Path, commit: str, path: str) -> Tree:
+    def _read(self, remote: Remote, repository: Path, commit: str, path: str) -> Tree:
         scope = ["--", path] if path else []
         listing = self._git(
             ["ls-tree", "-r", "-z", "-l", "--full-tree", commit, *scope], remote, repository, what="read"
@@ -234,7 +234,7 @@ class GitDoor:
     def _git(
         self,
         arguments: Sequence[str],
-        remote: _Remote,
+        remote: Remote,
         repository: Path | None = None,
         *,
         stdin: bytes = b"",

@@ -15,7 +15,9 @@ from secretsops.manifest import Manifest, dump_all, load_all
 from secretsops.sealing.keys import ACTIVE, KEY_LABEL, STATE_ANNOTATION, KeyState, read_key_secret
 from secretsops.secret import Plaintext
 
-_STATES = {"compromised": State.COMPROMISED, ACTIVE: State.SEALING}
+PENDING = "pending"
+"""Label value of a key whose escrow is not proven yet; upstream ignores it. In a bundle it is what it will become."""
+_STATES = {"compromised": State.COMPROMISED, ACTIVE: State.SEALING, PENDING: State.SEALING}
 
 
 def records(secrets: Iterable[Manifest]) -> list[KeyRecord]:
@@ -36,6 +38,15 @@ def records(secrets: Iterable[Manifest]) -> list[KeyRecord]:
             )
         )
     return found
+
+
+def is_whole(secret: Manifest) -> bool:
+    """Say whether a key Secret holds a readable pair."""
+    try:
+        read_key_secret(secret.body)
+    except InvalidManifest:
+        return False
+    return True
 
 
 def state_of(secret: Manifest) -> State:
@@ -68,7 +79,8 @@ def unpack(content: Plaintext, expected: Sequence[KeyRecord]) -> list[Manifest]:
 
 
 def _portable(secret: Manifest) -> dict[str, Any]:
-    kept = {"name": secret.name, "namespace": secret.namespace, "labels": dict(secret.labels)}
+    labels = {**secret.labels, KEY_LABEL: ACTIVE} if secret.labels.get(KEY_LABEL) == PENDING else dict(secret.labels)
+    kept = {"name": secret.name, "namespace": secret.namespace, "labels": labels}
     annotations = {key: value for key, value in secret.annotations.items() if key == STATE_ANNOTATION}
     metadata = {**kept, **({"annotations": annotations} if annotations else {})}
     body = secret.body

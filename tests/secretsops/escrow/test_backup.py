@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from secretsops.adapters.age import AgeDoor
 from secretsops.errors import BrokenEscrow, Refused, SecretsOpsError, UsageError, WorldFailed
 from secretsops.escrow import backup
+from secretsops.escrow.backup import Opening, Order
 from secretsops.escrow.cli import escrow
 from secretsops.escrow.identity import read_identities
 from secretsops.escrow.index import State
+from secretsops.escrow.places import plain
 from secretsops.manifest import GroupVersionKind, Manifest, load_all
 from secretsops.sealing.keys import KEY_LABEL, STATE_ANNOTATION, generate, key_secret
 from secretsops.secret import Plaintext
@@ -45,9 +47,16 @@ def cluster(*keys: Manifest) -> FakeCluster:
 
 
 def create(source: FakeCluster, sink: FakeSink, *recipients: str) -> backup.Outcome:
-    return backup.create(
-        source, sink, AgeDoor(), recipients=recipients or (RECIPIENT,), namespace="kube-system", now=NOW
-    )
+    order = Order(recipients=recipients or (RECIPIENT,), namespace="kube-system", now=NOW)
+    return backup.create(source, plain([sink], AgeDoor()), order)
+
+
+def verify(sink: FakeSink, *identities: Plaintext, source: FakeCluster | None = None) -> backup.Outcome:
+    return backup.verify(plain([sink], AgeDoor()), now=NOW, opening=Opening(identities=identities), cluster=source)
+
+
+def restore(target: FakeCluster, sink: FakeSink, *identities: Plaintext) -> backup.Outcome:
+    return backup.restore(target, plain([sink], AgeDoor()), Opening(identities=identities))
 
 
 def keys_of(found: FakeCluster) -> dict[str, tuple[object, ...]]:
@@ -68,7 +77,7 @@ def test_keys_come_back_as_they_were_with_their_states() -> None:
     )
     target = FakeCluster()
     for _ in range(2):
-        backup.restore(target, sink, AgeDoor(), identities=[IDENTITY])
+        restore(target, sink, IDENTITY)
         assert keys_of(target) == keys_of(source)
 
 
@@ -91,7 +100,7 @@ def test_the_same_keys_again_write_nothing_and_a_new_one_makes_an_epoch() -> Non
     source.seed(key(1).body)
     made = create(source, sink)
     assert (made.entry.epoch, len(made.entry.keys)) == (2, 2)
-    assert backup.verify(sink, AgeDoor(), identities=[IDENTITY], cluster=source).action == "verified"
+    assert verify(sink, IDENTITY, source=source).action == "verified"
 
 
 def test_nothing_but_the_bundle_holds_private_bytes() -> None:
@@ -110,11 +119,11 @@ def test_a_run_killed_between_bundle_and_entry_does_not_count() -> None:
     with pytest.raises(WorldFailed):
         create(source, sink)
     with pytest.raises(BrokenEscrow) as caught:
-        backup.verify(sink)
+        verify(sink)
     assert caught.value.reason == "Empty"
     sink.writes_left = 10
     assert create(source, sink).action == "created"
-    assert backup.verify(sink, AgeDoor(), identities=[IDENTITY]).entry.epoch == 1
+    assert verify(sink, IDENTITY).entry.epoch == 1
 
 
 def _chain() -> FakeSink:
@@ -139,13 +148,13 @@ def test_any_changed_byte_is_seen(name: str, data: st.DataObject) -> None:
     sink.files = {**CHAIN.files, name: bytes(content)}
     last = max(entry for entry in CHAIN.files if entry.endswith(".json"))
     try:
-        outcome = backup.verify(sink, AgeDoor(), identities=[IDENTITY])
+        outcome = verify(sink, IDENTITY)
     except BrokenEscrow:
         return
     # The last entry is followed by none: of its own words, those that no proof touches could be others.
     assert name == last
     assert [record.fingerprint for record in outcome.entry.keys] == [
-        record.fingerprint for record in backup.verify(CHAIN).entry.keys
+        record.fingerprint for record in verify(CHAIN).entry.keys
     ]
 
 
@@ -155,10 +164,10 @@ def test_a_missing_file_is_seen(missing: str) -> None:
     sink = FakeSink()
     sink.files = {name: text for name, text in CHAIN.files.items() if name != missing}
     if missing == max(name for name in CHAIN.files if name.endswith(".json")):
-        assert backup.verify(sink).entry.epoch == 1
+        assert verify(sink).entry.epoch == 1
     else:
         with pytest.raises(BrokenEscrow):
-            backup.verify(sink)
+            verify(sink)
 
 
 def test_a_wrong_identity_restores_nothing() -> None:
@@ -167,7 +176,7 @@ def test_a_wrong_identity_restores_nothing() -> None:
     for identities in ([stranger], [Plaintext(b"# nothing\n")], [Plaintext(b"rubbish")]):
         target = FakeCluster()
         with pytest.raises(BrokenEscrow):
-            backup.restore(target, CHAIN, AgeDoor(), identities=identities)
+            restore(target, CHAIN, *identities)
         assert keys_of(target) == {}
 
 
@@ -175,17 +184,17 @@ def test_another_key_under_the_name_is_not_replaced() -> None:
     """A person decides which is the right one."""
     other = Manifest({**key(2).body, "metadata": key(0).metadata})
     with pytest.raises(Refused) as caught:
-        backup.restore(cluster(other), CHAIN, AgeDoor(), identities=[IDENTITY])
+        restore(cluster(other), CHAIN, IDENTITY)
     assert caught.value.reason == "KeyConflict"
 
 
 def test_a_key_that_is_not_covered_is_named() -> None:
     """And one whose state changed since."""
     with pytest.raises(BrokenEscrow) as caught:
-        backup.verify(CHAIN, cluster=cluster(key(0), key(2)))
+        verify(CHAIN, source=cluster(key(0), key(2)))
     assert (caught.value.reason, "key2" in caught.value.message) == ("NotCovered", True)
     with pytest.raises(BrokenEscrow) as caught:
-        backup.verify(CHAIN, cluster=cluster(key(0, label="compromised")))
+        verify(CHAIN, source=cluster(key(0, label="compromised")))
     assert caught.value.reason == "StateChanged"
 
 

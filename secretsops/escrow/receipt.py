@@ -1,0 +1,107 @@
+"""Receipts: that an epoch was read back from every sink, byte for byte. Signed, safe to commit. Pure.
+
+A receipt of the whole epoch goes to the sinks; each key Secret carries a short one of its own, so that a controller
+knows without any sink which of its keys may seal. Never here: reading sinks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from secretsops.escrow import canonical
+from secretsops.escrow.signing import Signer, signed, signed_by
+
+ANNOTATION = "secretsops.dev/escrowed"
+"""On a key Secret: the receipt of this key. It says nothing on another cluster's Secret, nor for another key."""
+_NAME = re.compile(r"receipt-\d{8}-[0-9a-f]{16}\.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """What one sink gave back. `independent`: read with another credential than it was written with."""
+
+    sink: str
+    domain: str
+    durable: bool
+    independent: bool
+    entry_version: str
+    bundle_version: str
+    retained_until: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """One epoch as read back. `entry` is the digest of the entry, `made` when (RFC 3339, UTC)."""
+
+    cluster: str
+    epoch: int
+    entry: str
+    made: str
+    sinks: Sequence[Confirmed]
+    signatures: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def name(self) -> str:
+        """Give the file name; it names its content, so a second proof of an epoch is in nobody's way."""
+        return f"receipt-{self.epoch:08d}-{canonical.digest(self.text())[:16]}.json"
+
+    def body(self) -> dict[str, Any]:
+        """Give the document."""
+        parts = {"sinks": [asdict(each) for each in self.sinks], "signatures": [dict(each) for each in self.signatures]}
+        return {"apiVersion": "secretsops.dev/v1", "kind": "EscrowReceipt", **asdict(self), **parts}
+
+    def text(self) -> bytes:
+        """Give the file's bytes."""
+        return canonical.encode(self.body())
+
+    def signed_with(self, signers: Sequence[Signer]) -> Receipt:
+        """Give the receipt with these signatures."""
+        return replace(self, signatures=signed(self.body(), signers)["signatures"]) if signers else self
+
+    @property
+    def signed_by(self) -> frozenset[str]:
+        """Give the keys whose signature is valid."""
+        return signed_by(self.body())
+
+
+def read_receipt(content: bytes) -> Receipt | None:
+    """Give the receipt of a file, None when it is none."""
+    body = canonical.decode(content)
+    try:
+        fields = {key: value for key, value in (body or {}).items() if key not in ("apiVersion", "kind")}
+        fields["sinks"] = [Confirmed(**each) for each in fields["sinks"]]
+        found = Receipt(**fields)
+        return found if found.text() == content and type(found.epoch) is int else None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def receipt_names(names: Sequence[str]) -> list[str]:
+    """Give the names of receipts among file names, oldest epoch first."""
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def of_key(
+    *, cluster: str, incarnation: str, fingerprint: str, epoch: int, entry: str, signers: Sequence[Signer]
+) -> str:
+    """Give the text of the annotation that says that a key is in an epoch."""
+    body = {
+        "kind": "EscrowedKey",
+        "cluster": cluster,
+        "incarnation": incarnation,
+        "fingerprint": fingerprint,
+        "epoch": epoch,
+        "entry": entry,
+        "signatures": [],
+    }
+    return canonical.encode(signed(body, signers)).decode().strip()
+
+
+def says_escrowed(text: str, *, cluster: str, incarnation: str, fingerprint: str, signer: str = "") -> bool:
+    """Say whether an annotation holds for a key of a cluster; `signer` is the public key that must have signed."""
+    body = canonical.decode(text.encode() + b"\n") or {}
+    said = tuple(body.get(name) for name in ("kind", "cluster", "incarnation", "fingerprint"))
+    return said == ("EscrowedKey", cluster, incarnation, fingerprint) and (not signer or signer in signed_by(body))
