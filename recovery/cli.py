@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from recovery.bootstrap import RebuildRequest, Report, dry_run, rebuild
+from recovery.escrow_options import escrow_options, restoring
 from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.journal import FILE, read_lines
 from recovery.options import estate_options, formatted
@@ -23,7 +23,7 @@ from recovery.roots import Choice, choose, estate_of
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_output
 from secretsops.manifest import Manifest, load_all
-from secretsops.ports import Cluster, ClusterTarget, Doors
+from secretsops.ports import ClusterTarget, Doors
 
 STAGES = {stage.name.lower(): stage for stage in Stage}
 
@@ -48,14 +48,12 @@ def _cluster_options(command: Any) -> Any:
         click.option(
             "--install", "install", multiple=True, help="Manifests of the controllers, as `secretsops install`."
         ),
-        click.option("--identity", "identities", multiple=True, help="age identity file that opens the escrow."),
-        click.option("--escrow", default="", help="Folder of the escrow: restore the sealing keys first."),
         click.option("--journal", required=True, type=click.Path(file_okay=False), help="Folder of the journal."),
         click.option("--context", default="", help="Context of the kubeconfig."),
         click.option("--kubeconfig", default="", help="The cluster to fill; kubectl's rules where not given."),
     ):
         command = option(command)
-    return command
+    return escrow_options(command)
 
 
 for _command in (proof.plan, proof.lint):
@@ -131,7 +129,7 @@ def _carry_out(
         roots=roots,
         pins=pins,
         install=install,
-        restore_keys=_restoring(doors, options),
+        restore_keys=restoring(doors, options),
         journal=Path(options["journal"]),
         resume=resume,
         until=STAGES[options["until"]],
@@ -157,23 +155,6 @@ def _carry_out(
     output = options["output"]
     write_output((_report_table(report) if output == "table" else formatted(report.body(), output)).encode())
     return 0 if report.ok else 1
-
-
-def _restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], object] | None:
-    """Give what restores the sealing keys, None where no escrow is named.
-
-    Raises:
-        UsageError: an escrow without an identity cannot be opened, an identity alone opens nothing.
-    """
-    place, files = options["escrow"], options["identities"]
-    if not place and not files:
-        return None
-    if not place or not files:
-        raise UsageError("--escrow and --identity go together", reason="Usage", hint="give both, or neither")
-    from recovery.escrow import restore_keys
-    from secretsops.escrow.identity import read_identities
-
-    return restore_keys(doors.sink(place), doors.age(), read_identities(files))
 
 
 class _Lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -93,7 +94,7 @@ def reading(found: Escrow) -> Escrow:
 
 def prove(found: Escrow, recipient: str, identity: Plaintext, *, now: dt.datetime = NOW) -> custody.Custodian:
     """Challenge a custodian, who answers."""
-    (asked,) = custody.challenge(found, [recipient], nonces=[bytes(range(32))], now=now)
+    (asked,) = custody.challenge(found, [recipient], nonces=[os.urandom(proof.NONCE)], now=now)
     return custody.record(found, proof.answer(asked, AGE.decrypt(proof.ciphertext_of(asked), [identity])), now=now)
 
 

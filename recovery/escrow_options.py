@@ -1,0 +1,61 @@
+"""Options of a rebuild about the escrow, and what restores the keys by them. Reads options; prints nothing.
+
+Never here: how keys are restored (`escrow.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from recovery.escrow import restore_from
+from secretsops.errors import UsageError
+from secretsops.ports import Cluster, Doors
+
+_NAMES = {"escrow": "places", "escrow_config": "config"}
+
+
+def escrow_options(command: Any) -> Any:
+    """Add them to a command."""
+    for option in (
+        click.option("--rehearsal", is_flag=True, help="Do not claim the cluster: the one that is escrowed goes on."),
+        click.option("--accept-stale", default="", metavar="REASON", help="Take an escrow older than a witness."),
+        click.option("--witness", "witnesses", multiple=True, help="Entry (epoch-*.json) kept elsewhere, or a folder."),
+        click.option("--signer", default="", help="Private key that signs the claim."),
+        click.option("--trust-file", default="", help="trust.json; by default the newest that the sinks hold."),
+        click.option("--trust", default="", help="sha256:… of the trust root, from the custody card."),
+        click.option("--passphrase", is_flag=True, help="Ask for the passphrase of a bundle made for one."),
+        click.option("--identity", "identities", multiple=True, help="age identity file that opens the escrow."),
+        click.option("--escrow-config", default="", help="escrow.yaml, or its folder, instead of --escrow."),
+        click.option(
+            "--escrow", multiple=True, help="Folder or URL of an escrow sink: restore the sealing keys first."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], object] | None:
+    """Give what restores the sealing keys, None where no escrow is named; but in a rehearsal the cluster is claimed.
+
+    Raises:
+        UsageError: an escrow without an identity cannot be opened, an identity alone opens nothing.
+    """
+    somewhere = bool(options["escrow"] or options["escrow_config"])
+    if not somewhere and not options["identities"]:
+        return None
+    if not somewhere or not (options["identities"] or options["passphrase"]):
+        raise UsageError("--escrow and --identity go together", reason="Usage", hint="give both, or neither")
+    from secretsops.escrow import options as given
+
+    named = {_NAMES.get(name, name): value for name, value in options.items()}
+    named = {**named, "cluster_name": "", "quorum": 0}
+    return restore_from(
+        given.the_escrow(doors, named),
+        given.the_opening(named),
+        witnesses=given.the_witnesses(named),
+        accept_stale=options["accept_stale"],
+        clock=None if options["rehearsal"] else doors.clock,
+    )
