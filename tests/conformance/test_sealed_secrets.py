@@ -66,15 +66,35 @@ def test_one_item_opens_as_recorded(case_id: str) -> None:
             open_item(case["ciphertext_b64"], pems, label)
 
 
-@pytest.mark.parametrize("case_id", folders("sealed-secrets/cli"))
+def _cases(*, live: bool) -> list[Any]:
+    """Give the recorded invocations that ask a controller, or those that don't (their names say which)."""
+    return [case for case in folders("sealed-secrets/cli") if ("/live-" in case.values[0]) is live]
+
+
+@pytest.mark.parametrize("case_id", _cases(live=False))
 def test_the_command_line_behaves_as_recorded(case_id: str, tmp_path: Path) -> None:
     """Exit code, output as data, files written, and every ciphertext opened with the recorded key and label."""
+    _judge(case_id, tmp_path)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("case_id", _cases(live=True))
+def test_the_command_line_behaves_as_recorded_with_our_controller(
+    case_id: str, tmp_path: Path, live_kubeconfig: Path
+) -> None:
+    """The same, where the controller with the keys alpha and bravo is asked through a real API server's proxy."""
+    _judge(case_id, tmp_path, live_kubeconfig)
+
+
+def _judge(case_id: str, tmp_path: Path, kubeconfig: Path | None = None) -> None:
     case = yaml.safe_load((folder(case_id) / "case.yaml").read_text())
-    if case.get("live"):
-        pytest.skip("live case: the replay tool runs it against a controller")
     expect = case["expect"] | {key: value for key, value in better(case_id).items() if key in {"exit", "stdout"}}
+    if "template_metadata" in better(case_id):
+        for described in (expect["stdout"], *(expect["files"].values() if isinstance(expect["files"], dict) else ())):
+            for body in described.get("documents", ()):
+                body["spec"]["template"]["metadata"] = better(case_id)["template_metadata"]
     before = _prepare(case, folder(case_id), tmp_path)
-    done = _run(case, folder(case_id), tmp_path)
+    done = _run(case, folder(case_id), tmp_path, kubeconfig)
 
     assert expect["exit"] == done.returncode, done.stderr.decode()
     if expect["stdout"] == "empty" or expect["stdout"]["kind"] != "ignored":
@@ -97,11 +117,11 @@ def _prepare(case: dict[str, Any], source: Path, work: Path) -> dict[str, bytes]
     return {path.name: path.read_bytes() for path in work.iterdir()}
 
 
-def _run(case: dict[str, Any], source: Path, work: Path) -> subprocess.CompletedProcess[bytes]:
+def _run(case: dict[str, Any], source: Path, work: Path, kubeconfig: Path | None) -> subprocess.CompletedProcess[bytes]:
     def put(text: str) -> str:
         for kind, file in (("cert", "tls.crt"), ("key", "tls.key"), ("keysecret", "secret.yaml")):
             text = re.sub(rf"\{{{kind}:([^}}]+)\}}", str(SUITE / "keys" / rf"\1/{file}"), text)
-        return text.replace("{dir}", str(work))
+        return text.replace("{dir}", str(work)).replace("{live-kubeconfig}", str(kubeconfig))
 
     stdin = (source / case["stdin"]).read_bytes() if case.get("stdin") else b""
     env = {"PATH": os.environ["PATH"], "HOME": str(work / "no-such-home"), "PYTHONPATH": os.pathsep.join(sys.path)}
