@@ -10,6 +10,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -25,34 +26,34 @@ from secretsops.manifest import dump
 from secretsops.ports import Doors
 
 if TYPE_CHECKING:
+    from drills.report import Report
     from drills.sandbox.world import Sandbox
 
 STORY = "cluster-lost"
 
 
-@click.command(epilog="Example: secretsops demo --keep")
-@click.option(
+on_cluster = click.option(
     "--cluster",
-    "backend",
+    "kind",
     type=click.Choice(["auto", "real", "embedded"]),
     default="auto",
     show_default=True,
-    help="Which kind of cluster.",
+    help="Kind of cluster: the real control plane (built first where it is not there), or the embedded stand-in; "
+    "auto is the real one where its binaries are there already.",
 )
+
+
+@click.command(epilog="Example: secretsops demo --keep")
+@on_cluster
 @click.option("--keep", is_flag=True, help="Leave the world up afterwards and say how to look around.")
 @click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file.")
 @click.option("--world", type=click.Path(file_okay=False), help="Folder for logs and evidence, kept afterwards.")
 @click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 @click.pass_obj
-def demo(doors: Doors, /, backend: str, keep: bool, report: str | None, world: str | None, output: str) -> int:
+def demo(doors: Doors, /, kind: str, keep: bool, report: str | None, world: str | None, output: str) -> int:
     """Destroy a cluster and rebuild it from Git, live."""
-    if backend == "embedded":
-        raise UsageError(
-            "this version has no embedded cluster",
-            reason="NoEmbeddedCluster",
-            hint="install Go (https://go.dev/dl) or set KUBEBUILDER_ASSETS, and leave --cluster out",
-        )
-    return _carry_out(doors, shipped(STORY), shipped_files(), keep=keep, report=report, world=world, output=output)
+    how = _How(kind=kind, keep=keep, report=report, world=world, output=output)
+    return 0 if _carry_out(doors, shipped(STORY), shipped_files(), how).held else 1
 
 
 @click.group(epilog="Example: secretsops drill run cluster-lost --report drill.json")
@@ -62,21 +63,27 @@ def drill() -> None:
 
 @drill.command(epilog="Example: secretsops drill run cluster-lost --report drill.json -o json")
 @click.argument("scenario")
+@on_cluster
 @click.option("--keep", is_flag=True, help="Leave the world up afterwards and say how to look around.")
 @click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file.")
 @click.option("--world", type=click.Path(file_okay=False), help="Folder for logs and evidence, kept afterwards.")
 @click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 @click.pass_obj
-def run(doors: Doors, /, scenario: str, keep: bool, report: str | None, world: str | None, output: str) -> int:
+def run(
+    doors: Doors, /, scenario: str, kind: str, keep: bool, report: str | None, world: str | None, output: str
+) -> int:
     """Carry out a scenario: one of ours by name, or a file; exit code 1 unless it passed."""
+    from drills.report import Verdict
+
+    how = _How(kind=kind, keep=keep, report=report, world=world, output=output)
     path = Path(scenario)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UsageError(f"there is no file {scenario}", reason="NoScenario", hint="secretsops drill list")
-        return _carry_out(
-            doors, (path.read_bytes(), scenario), path.parent, keep=keep, report=report, world=world, output=output
-        )
-    return _carry_out(doors, shipped(scenario), shipped_files(), keep=keep, report=report, world=world, output=output)
+        done = _carry_out(doors, (path.read_bytes(), scenario), path.parent, how)
+    else:
+        done = _carry_out(doors, shipped(scenario), shipped_files(), how)
+    return 0 if done.verdict is Verdict.PASSED else 1
 
 
 @drill.command("list", epilog="Example: secretsops drill list")
@@ -103,41 +110,43 @@ def shipped(name: str) -> tuple[bytes, str]:
     return shipped_files().joinpath(f"{name}.yaml").read_bytes(), f"{name}.yaml"
 
 
-def _carry_out(
-    doors: Doors,
-    named: tuple[bytes, str],
-    files: Traversable,
-    *,
-    keep: bool,
-    report: str | None,
-    world: str | None,
-    output: str,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """How a drill is to be run and told: the options of `demo` and `drill run`."""
+
+    kind: str
+    keep: bool
+    report: str | None
+    world: str | None
+    output: str
+
+
+def _carry_out(doors: Doors, named: tuple[bytes, str], files: Traversable, how: _How) -> Report:
     from drills.display import display
-    from drills.report import Verdict
     from drills.run import Drill
     from drills.sandbox.binaries import find_binaries
     from drills.sandbox.world import Sandbox
 
     content, source = named
     scenario = read_scenario(content, source=source)
-    _refuse_used(world)
-    # Building takes minutes the first time: outside of what is measured, and shown as it comes.
-    find_binaries(progress=lambda line: click.echo(line, err=True))
-    with Sandbox(Path(world) if world else None) as sandbox, _ending_in_order():
+    _refuse_used(how.world)
+    if how.kind == "real":
+        # Building takes minutes the first time: outside of what is measured, and shown as it comes.
+        find_binaries(progress=lambda line: click.echo(line, err=True))
+    with Sandbox(Path(how.world) if how.world else None, kind=how.kind) as sandbox, _ending_in_order():
         with display() as show:
             result = Drill(scenario, files, doors=doors, world=sandbox, show=show).run()
         body = result.body()
-        if report:
-            write_atomic(Path(report), json.dumps(body, indent=2).encode() + b"\n")
-        if output == "table":
+        if how.report:
+            write_atomic(Path(how.report), json.dumps(body, indent=2).encode() + b"\n")
+        if how.output == "table":
             text = result.text()
         else:
-            text = json.dumps(body, indent=2) + "\n" if output == "json" else dump(body)
+            text = json.dumps(body, indent=2) + "\n" if how.output == "json" else dump(body)
         write_output(text.encode())
-        if keep:
+        if how.keep:
             _stay(sandbox)
-    return 0 if result.verdict is Verdict.PASSED else 1
+    return result
 
 
 def _refuse_used(world: str | None) -> None:

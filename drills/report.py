@@ -13,6 +13,7 @@ from typing import Any
 
 from drills.timeline import Span, Timeline
 
+STAND_IN = "every check held, but the embedded stand-in proves nothing about a real cluster"
 REBUILD_STEPS = ("replace", "rebuild")
 """Steps that count as machine time of a recovery."""
 
@@ -48,6 +49,11 @@ class Report:
     checks: Sequence[Check]
     timeline: Timeline
     message: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether every check held and every objective was met, on whatever cluster."""
+        return self.verdict is Verdict.PASSED or self.message == STAND_IN
 
     def body(self) -> dict[str, Any]:
         """Give the report as stable plain data. Simulated nodes run no workload, so times are of the control plane."""
@@ -98,9 +104,19 @@ class Report:
 
 
 def judge(
-    checks: Sequence[Check], timeline: Timeline, *, rto: float, rpo: float, lost: float | None, broken: str = ""
+    checks: Sequence[Check],
+    timeline: Timeline,
+    *,
+    rto: float,
+    rpo: float,
+    lost: float | None,
+    broken: str = "",
+    stand_in: bool = False,
 ) -> tuple[Verdict, str]:
-    """Give the verdict and, unless it passed, why: a check that failed, an objective missed, something not known."""
+    """Give the verdict and, unless it passed, why: a check that failed, an objective missed, something not known.
+
+    On a stand-in for a cluster the best is `inconclusive`, with the message STAND_IN when everything else held.
+    """
     if broken:
         return Verdict.FAILED, broken
     failed = [check.name for check in checks if check.ok is False]
@@ -114,7 +130,7 @@ def judge(
     unknown = [check.name for check in checks if check.ok is None]
     if unknown or not checks or took is None or lost is None:
         return Verdict.INCONCLUSIVE, f"not known: {', '.join(unknown) or 'recovery time or loss'}"
-    return Verdict.PASSED, ""
+    return (Verdict.INCONCLUSIVE, STAND_IN) if stand_in else (Verdict.PASSED, "")
 
 
 def _span(span: Span) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import TypeVar
 from drills import compare, estate
 from drills.display import Display
 from drills.report import Check, Report, judge
-from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.backend import Backend
 from drills.sandbox.world import Sandbox
 from drills.scenario import Scenario, SealedEntry
 from drills.timeline import DECLARED, DISRUPTED, PROTECTED, RECOVERED, Mark, Span, Timeline
@@ -112,13 +112,14 @@ class Drill:
         known = equal or all(check.ok is not None for check in checks)
         lost = timeline.lost(equal=equal) if known else None
         goals = self.scenario.objectives
-        verdict, message = judge(checks, timeline, rto=goals.rto, rpo=goals.rpo, lost=lost, broken=broken)
+        verdict, message = judge(checks, timeline, rto=goals.rto, rpo=goals.rpo, lost=lost, broken=broken,
+                                 stand_in=self.world.stand_in)  # fmt: skip
         return Report(
             scenario=self.scenario.name,
             started=self._started,
             verdict=verdict,
             message=message,
-            backend="control-plane",
+            backend="embedded" if self.world.stand_in else "control-plane",
             rto_objective=goals.rto,
             rpo_objective=goals.rpo,
             rpo=lost,
@@ -310,7 +311,7 @@ class Drill:
             raise WorldFailed("; ".join(failed) or "an application failed", reason="RebuildFailed")
         return report
 
-    def _ready_for_pods(self, name: str) -> ControlPlane:
+    def _ready_for_pods(self, name: str) -> Backend:
         plane = self.world.cluster(name, audit=True)
         aws = self.world.aws()
         self.world.pods(plane, {"AWS_ENDPOINT_URL": aws.url, "AWS_REGION": aws.region})
@@ -338,7 +339,7 @@ class Drill:
     def _picture(self, cluster: Cluster) -> compare.Picture:
         return compare.picture(_everything(cluster), key=self._hmac_key)
 
-    def _keep_evidence(self, plane: ControlPlane) -> None:
+    def _keep_evidence(self, plane: Backend) -> None:
         """Keep what the lost cluster's Pods said and what its API server was asked; the rest goes with it."""
         kept = self.world.folder / "drill" / "evidence" / plane.name
         kept.mkdir(parents=True, exist_ok=True)

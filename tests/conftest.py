@@ -17,6 +17,7 @@ import pytest
 from drills.sandbox.aws import Aws
 from drills.sandbox.binaries import find_binaries
 from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.embedded_cluster import EmbeddedCluster
 from drills.sandbox.git_server import GitServer
 from drills.sandbox.openbao import OpenBao
 from drills.sandbox.world import Sandbox
@@ -85,7 +86,9 @@ def control_plane_binaries() -> None:
 @pytest.fixture(scope="session")
 def control_plane(sandbox: Sandbox, control_plane_binaries: None) -> ControlPlane:
     """Give the session's cluster: API server with RBAC and audit log, etcd, controller manager; shared by all tests."""
-    return sandbox.cluster("tests", audit=True, nodes=False)
+    cluster = sandbox.cluster("tests", audit=True, nodes=False)
+    assert isinstance(cluster, ControlPlane)
+    return cluster
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +96,14 @@ def control_plane_with_nodes(control_plane: ControlPlane) -> ControlPlane:
     """Give the same cluster with scheduler, kwok and a Node, so that workloads become ready."""
     control_plane.start_nodes()
     return control_plane
+
+
+@pytest.fixture(scope="session")
+def embedded_cluster(sandbox: Sandbox) -> EmbeddedCluster:
+    """Give the session's stand-in cluster, with a Node."""
+    cluster = sandbox.cluster("embedded", audit=True, kind="embedded")
+    assert isinstance(cluster, EmbeddedCluster)
+    return cluster
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,13 @@ BUILDS: Mapping[str, Build] = {
 }
 
 
+def binaries_are_there(environment: Mapping[str, str] | None = None) -> bool:
+    """Say whether a real control plane can be started without building anything."""
+    environment = os.environ if environment is None else environment
+    cache = cache_folder(environment)
+    return all(_look(name, environment, cache) for name in BUILDS)
+
+
 def find_binaries(
     *, progress: Progress | None = None, environment: Mapping[str, str] | None = None, build: bool = True
 ) -> dict[str, Path]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.backend import Backend
 from drills.sandbox.world import Sandbox
 from secretsops.errors import MissingExtra, Refused, Timeout, UsageError, WorldFailed
 from secretsops.files import write_atomic, write_output
@@ -245,7 +245,7 @@ def _bring_up_part(world: Sandbox, part: str) -> dict[str, str]:
     return {"url": world.git().url, "folder": str(world.git().folder)}
 
 
-def _reach(cluster: ControlPlane) -> dict[str, Any]:
+def _reach(cluster: Backend) -> dict[str, Any]:
     return {
         "name": cluster.name,
         "kubeconfig": str(cluster.kubeconfig),

@@ -8,26 +8,18 @@ name each, so that the audit log tells the components apart. Never here: Pods th
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import datetime as dt
 import json
-import os
-import secrets
 import shutil
 import socket
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from drills.sandbox.api import Api
-from drills.sandbox.certificates import Pki, make_pki
-from drills.sandbox.egress import Egress
+from drills.sandbox.backend import NODE, USERS, Backend, node, write_private
+from drills.sandbox.certificates import Pki
 from drills.sandbox.processes import Process, Processes, await_ready, free_port
-from secretsops.errors import ApiError, NotFound, Unreachable, WorldFailed
+from secretsops.errors import NotFound, Unreachable, WorldFailed
 
-NODE = "sandbox-node"
 SERVICE_CIDR = "10.96.0.0/16"
 STAGES = Path(__file__).with_name("controlplane") / "pods.yaml"
 
@@ -35,14 +27,6 @@ _READY = 60.0
 """Seconds until the API server must answer: it takes 3 alone, 20 have been seen on a machine running a build."""
 
 _GRACE = 5.0
-_USERS = {
-    "admin": "sandbox-admin",
-    "controller-manager": "system:kube-controller-manager",
-    "scheduler": "system:kube-scheduler",
-    "kwok": "system:kwok",
-    "node-agent": "system:sandbox-node-agent",
-}
-
 # Values of Secrets and tokens stay out of the log; of reads only that they happened; of writes the body as well.
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
@@ -59,8 +43,8 @@ rules:
 """
 
 
-class ControlPlane:
-    """One running cluster. `kubeconfig` and `token` are of an administrator."""
+class ControlPlane(Backend):
+    """A real control plane."""
 
     def __init__(
         self, name: str, folder: Path, binaries: Mapping[str, Path], processes: Processes, *, audit: bool = False
@@ -70,20 +54,8 @@ class ControlPlane:
         Raises:
             WorldFailed: a component ended or did not become ready; nothing is left running.
         """
-        self.name = name
-        self.folder = folder
-        self.kubeconfig = folder / "kubeconfig"
-        self.audit_log = folder / "audit.log" if audit else None
-        self.nodes_started = False
+        super().__init__(name, folder, processes, audit=audit)
         self._binaries = binaries
-        self._processes = processes
-        self._running: dict[str, Process] = {}
-        self._last_acts: list[Callable[[], None]] = []
-        folder.mkdir(parents=True, mode=0o700)
-        self.tokens = {component: secrets.token_urlsafe(24) for component in _USERS}
-        self.pki = make_pki(folder / "pki", now=dt.datetime.now(dt.UTC))
-        self.egress = Egress()
-        processes.remove_at_end(self.egress.socket_path.parent)
         try:
             self._start_storage_and_api()
             self._start_controllers()
@@ -92,29 +64,10 @@ class ControlPlane:
             raise
 
     @property
-    def server(self) -> str:
-        """Give the URL of the API server."""
-        return f"https://127.0.0.1:{self.port}"
-
-    @property
-    def token(self) -> str:
-        """Give the administrator's bearer token."""
-        return self.tokens["admin"]
-
-    @property
     def running(self) -> bool:
         """Whether the API server's process is alive."""
         process = self._running.get("kube-apiserver")
         return process is not None and not process.ended.is_set()
-
-    @property
-    def pids(self) -> dict[str, int]:
-        """Give the process id of each component."""
-        return {name: process.pid for name, process in self._running.items()}
-
-    def api(self, user: str = "admin") -> Api:
-        """Give a client that acts as one of the cluster's users."""
-        return Api(port=self.port, ca=self.pki.ca, token=self.tokens[user])
 
     def start_nodes(self) -> None:
         """Start the scheduler and kwok with one Node, once; return when Pods can be scheduled.
@@ -142,13 +95,9 @@ class ControlPlane:
             # Without a lease nobody renews, the Node counts as lost 50 s later and its Pods as not ready.
             "--node-lease-duration-seconds=40",
         )
-        self.api().call("POST", "/api/v1/nodes", _node())
+        self.api().call("POST", "/api/v1/nodes", node())
         await_ready(scheduler, self._node_is_ready, seconds=_READY)
         self.nodes_started = True
-
-    def before_end(self, act: Callable[[], None]) -> None:
-        """Do this first when the cluster stops or is destroyed."""
-        self._last_acts.append(act)
 
     def stop(self) -> None:
         """Stop in order: what writes, then the API server, then etcd; the data stays in the folder.
@@ -163,20 +112,6 @@ class ControlPlane:
             if name in self._running:
                 self._running[name].stop(_GRACE)
         self.egress.close()
-
-    def destroy(self) -> None:
-        """Lose the cluster: SIGKILL to everything at once, data deleted. The audit log goes as well."""
-        self._act_last()
-        for process in self._running.values():
-            process.signal(9)
-        for process in self._running.values():
-            process.kill()
-        self.egress.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _act_last(self) -> None:
-        while self._last_acts:
-            self._last_acts.pop()()
 
     def _start(self, name: str, *flags: str) -> Process:
         process = self._processes.start(
@@ -220,13 +155,13 @@ class ControlPlane:
 
     def _api_server_flags(self, etcd_port: int) -> list[str]:
         tokens = self.folder / "pki" / "tokens.csv"
-        lines = [f'{self.tokens[part]},{user},{part},"system:masters"\n' for part, user in _USERS.items()]
-        _write(tokens, "".join(lines))
+        lines = [f'{self.tokens[part]},{user},{part},"system:masters"\n' for part, user in USERS.items()]
+        write_private(tokens, "".join(lines))
         egress = self.folder / "egress.yaml"
         transport = {"uds": {"udsName": str(self.egress.socket_path)}}
         selection = {"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}}
         version = {"apiVersion": "apiserver.k8s.io/v1beta1", "kind": "EgressSelectorConfiguration"}
-        _write(egress, json.dumps({**version, "egressSelections": [selection]}))
+        write_private(egress, json.dumps({**version, "egressSelections": [selection]}))
         flags = [
             f"--etcd-servers=https://127.0.0.1:{etcd_port}",
             f"--etcd-cafile={self.pki.ca}",
@@ -252,37 +187,9 @@ class ControlPlane:
         ]
         if self.audit_log is not None:
             policy = self.folder / "audit-policy.yaml"
-            _write(policy, _AUDIT_POLICY)
+            write_private(policy, _AUDIT_POLICY)
             flags += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}", "--audit-log-maxsize=1024"]
         return flags
-
-    def _kubeconfig(self, user: str, path: Path | None = None) -> Path:
-        """Write the kubeconfig of a user; JSON is YAML."""
-        path = path or self.folder / "pki" / f"{user}.kubeconfig"
-        name = f"sandbox-{self.name}"
-        # The proxy of the user's environment must not carry what goes to loopback; clients read no_proxy differently.
-        cluster = {"server": self.server, "certificate-authority": str(self.pki.ca)}
-        if user == "admin":
-            authority = base64.b64encode(self.pki.ca.read_bytes()).decode()
-            cluster = {"server": self.server, "certificate-authority-data": authority}
-        content = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": name, "cluster": cluster}],
-            "users": [{"name": user, "user": {"token": self.tokens[user]}}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
-            "current-context": name,
-        }
-        _write(path, json.dumps(content, indent=1))
-        return path
-
-    def _api_is_ready(self) -> bool:
-        """Whether *our* server answers: another one may hold the port (certificate), or none yet."""
-        try:
-            ours = ssl.PEM_cert_to_DER_cert(self.pki.server.read_text())
-            return self.api().certificate() == ours and self.api().text("/readyz") == "ok"
-        except (OSError, ApiError):
-            return False
 
     def _accounts_are_made(self) -> bool:
         return self._exists("/api/v1/namespaces/default/serviceaccounts/default")
@@ -323,25 +230,9 @@ def _etcd_flags(data: Path, pki: Pki, port: int, peer_port: int) -> list[str]:
     ]
 
 
-def _node() -> dict[str, Any]:
-    capacity = {"cpu": "64", "memory": "256Gi", "pods": "2000", "ephemeral-storage": "1Ti"}
-    labels = {"kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": NODE, "labels": labels},
-        "status": {"capacity": capacity, "allocatable": capacity},
-    }
-
-
 def _accepts(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def _write(path: Path, content: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as target:
-        target.write(content)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drills.sandbox.api import Api, EventStream
-from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.backend import Backend
 from drills.sandbox.pod_process import Image, PodProcess
 from drills.sandbox.processes import Processes
 from secretsops import __version__
@@ -33,7 +33,7 @@ class NodeAgent:
 
     def __init__(
         self,
-        cluster: ControlPlane,
+        cluster: Backend,
         processes: Processes,
         *,
         environment: Mapping[str, str],

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from drills.sandbox.api import STRATEGIC, Api
-from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.backend import Backend
 from drills.sandbox.processes import Process, Processes, free_port
 from secretsops.errors import ApiError, NotFound, WorldFailed
 
@@ -67,7 +67,7 @@ class PodProcess:
     """A Pod being run, in a thread of its own."""
 
     def __init__(
-        self, pod: dict[str, Any], address: str, *, image: Image, cluster: ControlPlane, processes: Processes
+        self, pod: dict[str, Any], address: str, *, image: Image, cluster: Backend, processes: Processes
     ) -> None:
         meta = pod["metadata"]
         self.address = address

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Self
 
 from drills.sandbox.aws import Aws
-from drills.sandbox.binaries import Progress, find_binaries
+from drills.sandbox.backend import Backend
+from drills.sandbox.binaries import Progress, binaries_are_there, find_binaries
 from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.embedded_cluster import EmbeddedCluster
 from drills.sandbox.git_server import GitServer
 from drills.sandbox.node_agent import NodeAgent
 from drills.sandbox.openbao import OpenBao
@@ -30,16 +32,23 @@ from secretsops.errors import UsageError
 class Sandbox:
     """A world in a folder: one of its own that goes with it (also on kill -9), or one given.
 
-    A given folder stays unless `keep` is False: the processes' output and the repositories lie there.
+    A given folder stays unless `keep` is False: the processes' output and the repositories lie there. `kind` says what
+    its clusters are: `real`, `embedded`, or `auto`, which is real where the binaries are there already.
     """
 
     def __init__(
-        self, folder: Path | None = None, progress: Progress | None = None, *, keep: bool | None = None
+        self,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        *,
+        keep: bool | None = None,
+        kind: str = "real",
     ) -> None:
+        self._kind = kind
         self._goes = folder is None if keep is None else not keep
         self.folder = folder or Path(tempfile.mkdtemp(prefix="secretsops-sandbox-"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.clusters: dict[str, ControlPlane] = {}
+        self.clusters: dict[str, Backend] = {}
         self._say: Progress = progress or (lambda _: None)
         # One lock each, so that a caller may start the parts at the same time from threads.
         self._locks = {part: threading.RLock() for part in ("processes", "clusters", "openbao", "aws", "git")}
@@ -56,11 +65,19 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def cluster(self, name: str, *, audit: bool = False, nodes: bool = True) -> ControlPlane:
+    @property
+    def stand_in(self) -> bool:
+        """Whether any cluster of this world is no real one."""
+        return any(cluster.stand_in for cluster in self.clusters.values())
+
+    def cluster(self, name: str, *, audit: bool = False, nodes: bool = True, kind: str = "") -> Backend:
         """Give the running cluster of that name, starting it when it is not there (or no more).
 
+        `kind` is `real`, `embedded` or `auto`; empty, what the world was made with.
+
         Raises:
-            WorldFailed: `NoControlPlane` where neither binaries nor Go are there; a component did not start.
+            WorldFailed: `NoControlPlane` where a real one was asked for and neither binaries nor Go are there; a
+                component did not start.
             UsageError: the name is no DNS label.
         """
         if not name or not name.replace("-", "").isalnum() or not name.isascii():
@@ -70,16 +87,24 @@ class Sandbox:
         with lock:
             found = self.clusters.get(name)
             if found is None or not found.running:
-                binaries = find_binaries(progress=self._say)
-                self._say(f"starting cluster {name}")
                 shutil.rmtree(self.folder / "clusters" / name, ignore_errors=True)
-                found = ControlPlane(name, self.folder / "clusters" / name, binaries, self._supervised(), audit=audit)
-                self.clusters[name] = found
+                found = self.clusters[name] = self._started(name, kind or self._kind, audit=audit)
             if nodes:
                 found.start_nodes()
             return found
 
-    def pods(self, cluster: ControlPlane, environment: Mapping[str, str] | None = None) -> NodeAgent:
+    def _started(self, name: str, kind: str, *, audit: bool) -> Backend:
+        folder = self.folder / "clusters" / name
+        if kind == "auto":
+            kind = "real" if binaries_are_there() else "embedded"
+        if kind == "embedded":
+            self._say(f"starting cluster {name} (the embedded stand-in: no workload runs)")
+            return EmbeddedCluster(name, folder, self._supervised(), audit=audit)
+        binaries = find_binaries(progress=self._say)
+        self._say(f"starting cluster {name}")
+        return ControlPlane(name, folder, binaries, self._supervised(), audit=audit)
+
+    def pods(self, cluster: Backend, environment: Mapping[str, str] | None = None) -> NodeAgent:
         """Run the cluster's Pods of our own image as processes; `environment` is added to each.
 
         One agent per cluster; it ends with the cluster.

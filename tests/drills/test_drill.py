@@ -13,7 +13,7 @@ import pytest
 
 from drills.cli import shipped, shipped_files
 from drills.compare import differing_objects, differing_secrets, picture
-from drills.report import Check, Report, Verdict, judge
+from drills.report import STAND_IN, Check, Report, Verdict, judge
 from drills.scenario import read_scenario
 from drills.timeline import DECLARED, DISRUPTED, PROTECTED, RECOVERED, Mark, Span, Timeline
 from secretsops.errors import InvalidManifest
@@ -134,6 +134,14 @@ def test_pictures_leave_out_what_is_made_anew() -> None:
     assert differing_objects(empty, found)[0].endswith("was not there before")
 
 
+def test_a_stand_in_proves_nothing() -> None:
+    """On the embedded cluster the best verdict is inconclusive; what failed there has failed."""
+    line = _timeline(disrupted=0.0, declared=0.0, recovered=1.0)
+    verdict, message = judge([OK], line, rto=90, rpo=0, lost=0.0, stand_in=True)
+    assert (verdict, message) == (Verdict.INCONCLUSIVE, STAND_IN)
+    assert judge([NO], line, rto=90, rpo=0, lost=0.0, stand_in=True)[0] is Verdict.FAILED
+
+
 def test_a_report_says_the_same_as_text_and_as_json() -> None:
     """Unknown is written as unknown, never as a number."""
     report = Report(
@@ -163,7 +171,6 @@ def test_a_report_says_the_same_as_text_and_as_json() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["demo", "--cluster", "embedded"], 2, "install Go"),
         (["drill", "list"], 0, "cluster-lost"),
         (["drill", "run", "nothing"], 2, "drill list"),
         (["drill", "run", "nothing.yaml"], 2, "no file"),

@@ -47,7 +47,19 @@ def story(control_plane_binaries: None, tmp_path_factory: pytest.TempPathFactory
     """Run `secretsops demo --keep` until its world stays up; end it by Ctrl-C afterwards, with exit code 0."""
     folder = tmp_path_factory.mktemp("demo")
     output, errors, report = folder / "stdout", folder / "stderr", folder / "report.json"
-    command = [sys.executable, "-m", "secretsops", "--log-level", "debug", "demo", "--keep", "-o", "json"]
+    command = [
+        sys.executable,
+        "-m",
+        "secretsops",
+        "--log-level",
+        "debug",
+        "demo",
+        "--cluster",
+        "real",
+        "--keep",
+        "-o",
+        "json",
+    ]
     with output.open("w") as out, errors.open("w") as err:
         process = subprocess.Popen(
             [*command, "--world", str(folder / "world"), "--report", str(report)], stdout=out, stderr=err

@@ -1,4 +1,4 @@
-"""Backends of the cluster door's contract: a real control plane, and the fake that stands in for one.
+"""Backends of the cluster door's contract: a real control plane, the embedded stand-in, and the fake for unit tests.
 
 Each test gets a namespace of its own. What the fake leaves out is one table with reasons
 (`tests/fakes/cluster.py`, UNSUPPORTED); `backend.needs(...)` skips by it, for the fake only.
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.embedded_cluster import EmbeddedCluster
 from secretsops.adapters.kube import connect
 from secretsops.errors import NotFound
 from secretsops.manifest import GroupVersionKind, Manifest
@@ -20,7 +21,7 @@ from secretsops.ports import Cluster, ClusterTarget
 from tests.contract.cluster.backends import NAMESPACE, Backend, compact, install_widgets
 from tests.fakes.cluster import FakeCluster
 
-BACKENDS = ("control-plane", "fake")
+BACKENDS = ("control-plane", "embedded", "fake")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,6 +39,12 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     if request.param == "fake":
         fake = FakeCluster()
         found = Backend(name="fake", cluster=fake, forget_history=fake.compact)
+    elif request.param == "embedded":
+        stand_in: EmbeddedCluster = request.getfixturevalue("embedded_cluster")
+        target = ClusterTarget(kubeconfig=str(stand_in.kubeconfig), user_agent="secretsops/contract")
+        found = Backend(
+            name="embedded", cluster=connect(target), forget_history=stand_in.compact, kubeconfig=stand_in.kubeconfig
+        )
     else:
         plane: ControlPlane = request.getfixturevalue("control_plane")
         target = ClusterTarget(kubeconfig=str(plane.kubeconfig), user_agent="secretsops/contract")

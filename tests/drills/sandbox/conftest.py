@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.node_agent import NodeAgent
 from drills.sandbox.processes import Processes
 from drills.sandbox.world import Sandbox
@@ -22,7 +21,7 @@ def agent(control_plane_binaries: None, tmp_path_factory: pytest.TempPathFactory
     """Give the node agent of a cluster of its own."""
     folder = tmp_path_factory.mktemp("agent")
     with Sandbox(folder / "world") as world, Processes(folder / "pods") as processes:
-        cluster: ControlPlane = world.cluster("agent")
+        cluster = world.cluster("agent")
         yield NodeAgent(
             cluster, processes, environment={"FROM_CLOUD": "yes"}, command=(sys.executable, str(SMALL_SERVER))
         )

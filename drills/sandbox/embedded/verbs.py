@@ -1,0 +1,582 @@
+"""What a write does: create, update, patch, apply, delete; validation, generation, ownership, finalizers.
+
+Follows `k8s.io/apiserver/pkg/registry/generic/registry/store.go` and `endpoints/handlers` in what a client can see.
+Never here: HTTP, who may ask (`access.py`), what controllers do afterwards (`collector.py`, `workloads.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime as dt
+import ipaddress
+import secrets
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from drills.sandbox.embedded import fields, rules
+from drills.sandbox.embedded.defaults import fill_in
+from drills.sandbox.embedded.kinds import Kind
+from drills.sandbox.embedded.patches import json_patch, merge_patch, strategic_patch
+from drills.sandbox.embedded.schema import Problem, check, drop_nulls, fill, prune
+from drills.sandbox.embedded.status import (
+    Refused,
+    already_exists,
+    bad_request,
+    conflict,
+    forbidden,
+    invalid,
+    not_found,
+)
+from drills.sandbox.embedded.store import Store, shown
+
+Body = dict[str, Any]
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+_KEPT = ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp",
+         "deletionGracePeriodSeconds", "namespace", "generateName")  # fmt: skip
+_GRACE = 30
+CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
+NAMESPACE = ("", "Namespace")
+CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a request is about."""
+
+    kind: Kind
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How it is to be done: the query of a request."""
+
+    manager: str = "unknown"
+    dry_run: bool = False
+    force: bool = False
+    validation: str = "Warn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """`DeleteOptions`."""
+
+    propagation: str = "Background"
+    uid: str = ""
+    resource_version: str = ""
+    grace: int | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a write led to: the object as it is now, what is worth a warning, and whether it is new."""
+
+    body: Body
+    warnings: tuple[str, ...] = ()
+    created: bool = False
+
+
+class Verbs:
+    """Writes to one store."""
+
+    def __init__(self, store: Store, now: Callable[[], dt.datetime], services: str = "10.96.0.0/16") -> None:
+        self._store = store
+        self._now = now
+        self._network = ipaddress.ip_network(services)
+        self._next_address = 10
+        self._next_port = 30000
+
+    # --- create ----------------------------------------------------------------------------------------
+
+    def create(self, target: Target, body: Body, options: Options) -> Done:
+        """Make a new object.
+
+        Raises:
+            Refused: it is there already, its namespace is not, or it is not valid.
+        """
+        new, warnings = self._decoded(target, body, options)
+        if new["metadata"].get("resourceVersion"):
+            raise Refused(500, "", "resourceVersion should not be set on objects to be created")
+        return self._create(target, new, options, warnings)
+
+    def _create(
+        self, target: Target, new: Body, options: Options, warnings: list[str], owners: fields.Owners | None = None
+    ) -> Done:
+        kind, metadata = target.kind, new["metadata"]
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = f"{metadata['generateName'][:58]}{_suffix()}"
+        self._open_namespace(target)
+        name = str(metadata.get("name") or "")
+        if self._store.find(kind.storage, target.namespace, name):
+            raise already_exists(kind.plural, kind.group, name)
+        if kind.has_status:
+            new.pop("status", None)
+        for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"):
+            metadata.pop(field, None)
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = self._time()
+        if kind.counted:
+            metadata["generation"] = 1
+        if owners is None:
+            by = fields.Owner(options.manager, "Update", kind.api_version)
+            owners = fields.taken_by_update(kind.schema, {}, new, {}, by, now=self._time())
+        self._born(kind, new, dry_run=options.dry_run)
+        self._judge(kind, new, None)
+        metadata["managedFields"] = fields.managed_fields(owners)
+        if options.dry_run:
+            return Done(shown(kind, new), tuple(warnings), created=True)
+        if kind.storage == CRD:
+            self._store.kinds.define(new)
+        entry = self._store.put(kind.storage, new)
+        return Done(shown(kind, entry.body), tuple(warnings), created=True)
+
+    def _open_namespace(self, target: Target) -> None:
+        if not target.kind.namespaced:
+            return
+        home = self._store.find(NAMESPACE, "", target.namespace)
+        if home is None:
+            raise not_found("namespaces", "", target.namespace)
+        if home.body["metadata"].get("deletionTimestamp"):
+            message = f"unable to create new content in namespace {target.namespace} because it is being terminated"
+            cause = {"reason": "NamespaceTerminating", "message": f"namespace {target.namespace} is being terminated",
+                     "field": "metadata.namespace"}  # fmt: skip
+            raise forbidden(message, causes=[cause])
+
+    def _born(self, kind: Kind, new: Body, *, dry_run: bool) -> None:
+        """Fill in what a new object has: defaults, addresses, conditions of a definition."""
+        if kind.custom:
+            return
+        fill_in(kind.storage, new)
+        if kind.storage == ("", "Pod"):
+            self._known_account(new)
+        if kind.storage == ("", "Service"):
+            self._addressed(new, dry_run=dry_run)
+        if kind.storage == ("batch", "Job") and not new["spec"].get("manualSelector"):
+            _select_own(new)
+        if kind.storage == CRD:
+            new["metadata"].setdefault("finalizers", []).append(CRD_FINALIZER)
+            new["status"] = _accepted(new, self._time())
+
+    def _known_account(self, pod: Body) -> None:
+        """Refuse a Pod whose service account is not there (yet), as the admission plugin does."""
+        namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
+        if self._store.find(("", "ServiceAccount"), namespace, account) is None:
+            name = pod["metadata"].get("name", "")
+            what = f'pods "{name}" is forbidden: error looking up service account {namespace}/{account}: '
+            raise forbidden(f'{what}serviceaccount "{account}" not found', name=name, kind="pods")
+
+    def _addressed(self, new: Body, *, dry_run: bool) -> None:
+        """Give a Service its cluster address and node ports."""
+        spec = new["spec"]
+        if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
+            taken = {entry.body["spec"].get("clusterIP") for _, entry in self._store.entries(("", "Service"))}
+            number = self._next_address
+            while str(self._network[number]) in taken:
+                number += 1
+            if not dry_run:
+                self._next_address = number + 1
+            spec["clusterIP"] = str(self._network[number])
+        if spec.get("clusterIP"):
+            spec.setdefault("clusterIPs", [spec["clusterIP"]])
+        if spec["type"] in ("NodePort", "LoadBalancer"):
+            for port in spec.get("ports") or []:
+                if not port.get("nodePort"):
+                    port["nodePort"] = self._next_port
+                    self._next_port += not dry_run
+
+    # --- update and patches ----------------------------------------------------------------------------
+
+    def update(self, target: Target, body: Body, options: Options) -> Done:
+        """Replace an object, or one half of it.
+
+        Raises:
+            Refused: it is not there, somebody else was faster, or it is not valid.
+        """
+        kind = target.kind
+        old = self._found(target)
+        new, warnings = self._decoded(target, body, options)
+        if kind.custom and not new["metadata"].get("resourceVersion"):
+            problem = Problem(
+                "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
+            )
+            raise invalid(kind.kind, kind.group, target.name, [problem])
+        return self._update(target, old, new, options, warnings)
+
+    def patch(self, target: Target, patch: Any, content_type: str, options: Options) -> Done:
+        """Change an object as a patch says; see `update`."""
+        kind = target.kind
+        old = self._found(target)
+        before = copy.deepcopy(shown(kind, old))
+        if content_type == JSON_PATCH:
+            new = json_patch(before, patch)
+        elif not isinstance(patch, dict):
+            raise bad_request("error decoding patch: it has to be an object")
+        elif content_type == MERGE_PATCH:
+            new = merge_patch(before, patch)
+        elif content_type == STRATEGIC_PATCH and not kind.custom:
+            new = strategic_patch(kind.schema, before, copy.deepcopy(patch))
+        else:
+            accepted = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
+            raise Refused(
+                415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types "
+                f"include: {', '.join(accepted)}"
+            )  # fmt: skip
+        decoded, warnings = self._decoded(target, new, options)
+        return self._update(target, old, decoded, options, warnings)
+
+    def apply(self, target: Target, body: Body, options: Options) -> Done:
+        """Server-side apply: set what is named, drop what this manager named before.
+
+        Raises:
+            Refused: 409 naming the other managers unless `force`; and what `update` refuses.
+        """
+        kind = target.kind
+        entry = self._store.find(kind.storage, target.namespace, target.name)
+        if entry is None and target.subresource:
+            raise not_found(kind.plural, kind.group, target.name)
+        if (body.get("metadata") or {}).get("managedFields"):
+            raise bad_request("metadata.managedFields must be nil")
+        if "name" not in body.setdefault("metadata", {}):
+            body["metadata"]["name"] = target.name
+        wanted, warnings = self._decoded(target, body, options, partial=True)
+        if target.subresource == "status":
+            wanted = {key: wanted[key] for key in ("apiVersion", "kind", "metadata", "status") if key in wanted}
+        elif kind.has_status:
+            wanted.pop("status", None)
+        live: Body = copy.deepcopy(entry.body) if entry else {"metadata": {}}
+        stale = wanted["metadata"].get("resourceVersion")
+        if stale and stale != live["metadata"].get("resourceVersion"):
+            raise conflict(kind.plural, kind.group, target.name, _MODIFIED)
+        by = fields.Owner(options.manager, "Apply", kind.api_version, target.subresource)
+        result = fields.applied(kind.schema, live, wanted, fields.owners_of(live), by, now=self._time())
+        if result.conflicts and not options.force:
+            raise _apply_conflict(result.conflicts)
+        new = {**result.body, "apiVersion": kind.api_version, "kind": kind.kind}
+        if kind.custom:
+            fill(kind.schema, new)
+        if entry is None:
+            done = self._create(target, copy.deepcopy(new), options, warnings, result.owners)
+        else:
+            done = self._update(target, entry.body, copy.deepcopy(new), options, warnings, result.owners)
+        return done
+
+    def scale(self, target: Target, replicas: int, options: Options) -> Done:
+        """Set the replicas of what has a scale; gives the whole object."""
+        old = self._found(target)
+        new = copy.deepcopy(shown(target.kind, old))
+        path = target.kind.scale_paths.get("specReplicasPath", ".spec.replicas").split(".")[1:]
+        place = new
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = replicas
+        return self._update(replace(target, subresource=""), old, new, options, [], manager_of="scale")
+
+    def _update(
+        self,
+        target: Target,
+        old: Body,
+        new: Body,
+        options: Options,
+        warnings: list[str],
+        owners: fields.Owners | None = None,
+        manager_of: str = "",
+    ) -> Done:
+        kind = target.kind
+        metadata = new["metadata"]
+        _same_incarnation(target, old, metadata)
+        for field in _KEPT:
+            metadata.pop(field, None)
+            if field in old["metadata"]:
+                metadata[field] = old["metadata"][field]
+        new = self._other_half(target, old, new)
+        metadata = new["metadata"]
+        if not kind.custom and not target.subresource:
+            _carry_over(kind, old, new)
+            fill_in(kind.storage, new)
+            if kind.storage == ("", "Service"):
+                self._addressed(new, dry_run=options.dry_run)
+        if owners is None:
+            by = fields.Owner(options.manager, "Update", kind.api_version, target.subresource or manager_of)
+            told = fields.owners_of(new) if metadata.get("managedFields") else fields.owners_of(old)
+            before = _in_version(kind, old)
+            owners = fields.taken_by_update(kind.schema, before, new, told, by, now=self._time())
+        metadata["managedFields"] = fields.managed_fields(owners)
+        if kind.counted:
+            changed = _intent(old) != _intent(new) and target.subresource != "status"
+            metadata["generation"] = int(old["metadata"].get("generation") or 1) + changed
+        self._judge(kind, new, old)
+        if metadata.get("deletionTimestamp"):
+            self._no_new_finalizers(kind, old, new)
+        if options.dry_run:
+            return Done(shown(kind, new), tuple(warnings))
+        if {**new, "apiVersion": ""} == {**old, "apiVersion": ""}:
+            return Done(shown(kind, old), tuple(warnings))
+        name = (str(metadata.get("namespace") or ""), str(metadata["name"]))
+        if _is_over(kind, metadata):
+            return Done(shown(kind, self._store.drop(kind.storage, *name, new).body), tuple(warnings))
+        if kind.storage == CRD and not target.subresource:
+            self._store.kinds.define(new)
+        return Done(shown(kind, self._store.put(kind.storage, new).body), tuple(warnings))
+
+    def _other_half(self, target: Target, old: Body, new: Body) -> Body:
+        """Writes to the main resource leave status alone, writes to status everything else."""
+        if target.subresource == "status":
+            kept = {key: value for key, value in old.items() if key != "status"}
+            metadata = {**kept["metadata"]}
+            if new["metadata"].get("managedFields"):
+                metadata["managedFields"] = new["metadata"]["managedFields"]
+            half = {**kept, "metadata": metadata, "apiVersion": new["apiVersion"], "kind": new["kind"]}
+            if "status" in new:
+                half["status"] = new["status"]
+            return half
+        if target.kind.has_status:
+            new.pop("status", None)
+            if "status" in old:
+                new["status"] = old["status"]
+        return new
+
+    def _no_new_finalizers(self, kind: Kind, old: Body, new: Body) -> None:
+        added = set(new["metadata"].get("finalizers") or []) - set(old["metadata"].get("finalizers") or [])
+        if added:
+            why = "no new finalizers can be added if the object is being deleted"
+            text = f"Forbidden: {why}, found new finalizers {sorted(added)}"
+            raise invalid(
+                kind.kind,
+                kind.group,
+                str(old["metadata"]["name"]),
+                [Problem("metadata.finalizers", "FieldValueForbidden", text)],
+            )
+
+    # --- delete ----------------------------------------------------------------------------------------
+
+    def delete(self, target: Target, how: Deletion) -> tuple[Body, bool]:
+        """Delete an object; gives its state and whether it is gone already.
+
+        Raises:
+            Refused: it is not there, or a precondition does not hold.
+        """
+        kind = target.kind
+        old = self._found(target)
+        for field, wanted, word in (
+            ("uid", how.uid, "UID"),
+            ("resourceVersion", how.resource_version, "ResourceVersion"),
+        ):
+            found = old["metadata"][field]
+            if wanted and found != wanted:
+                raise conflict(kind.plural, kind.group, target.name, _precondition(word, wanted, found))
+        if how.dry_run:
+            return shown(kind, old), False
+        metadata = dict(old["metadata"])
+        finalizers = list(metadata.get("finalizers") or [])
+        finalizer = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}.get(how.propagation)
+        if finalizer and finalizer not in finalizers and not metadata.get("deletionTimestamp"):
+            finalizers.append(finalizer)
+            metadata["finalizers"] = finalizers
+        grace = self._grace(kind, old, how)
+        if not (finalizers or grace or kind.storage == NAMESPACE):
+            return shown(kind, self._store.drop(kind.storage, target.namespace, target.name, old).body), True
+        if metadata.get("deletionTimestamp") and metadata.get("deletionGracePeriodSeconds", 0) <= grace:
+            return shown(kind, old), False
+        metadata.setdefault("deletionTimestamp", self._time(grace))
+        metadata["deletionGracePeriodSeconds"] = grace
+        if kind.counted:
+            metadata["generation"] = int(metadata.get("generation") or 1) + 1
+        new = {**old, "metadata": metadata}
+        if kind.storage == NAMESPACE:
+            new["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
+        return shown(kind, self._store.put(kind.storage, new).body), False
+
+    def _grace(self, kind: Kind, old: Body, how: Deletion) -> int:
+        """Give the seconds a Pod on a node is given; everything else goes at once."""
+        if kind.storage != ("", "Pod") or not old["spec"].get("nodeName"):
+            return 0
+        if old.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+            return 0
+        return int(how.grace if how.grace is not None else old["spec"].get("terminationGracePeriodSeconds", _GRACE))
+
+    # --- steps -----------------------------------------------------------------------------------------
+
+    def _found(self, target: Target) -> Body:
+        entry = self._store.find(target.kind.storage, target.namespace, target.name)
+        if entry is None:
+            raise not_found(target.kind.plural, target.kind.group, target.name)
+        return entry.body
+
+    def _decoded(self, target: Target, body: Any, options: Options, *, partial: bool = False) -> tuple[Body, list[str]]:
+        """Read a body into the shape of its kind: what is unknown is dropped, warned about or refused."""
+        kind = target.kind
+        if not isinstance(body, dict):
+            raise bad_request("couldn't get version/kind; json parse error: the body is no object")
+        body.setdefault("apiVersion", kind.api_version)
+        body.setdefault("kind", kind.kind)
+        if (body["apiVersion"], body["kind"]) != (kind.api_version, kind.kind):
+            raise bad_request(
+                f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected "
+                f"API version ({kind.api_version}, Kind={kind.kind})"
+            )
+        metadata = body.get("metadata")
+        if metadata is None:
+            metadata = body["metadata"] = {}
+        if not isinstance(metadata, dict):
+            raise bad_request("metadata has to be an object")
+        place = str(metadata.get("namespace") or "")
+        if kind.namespaced and place and place != target.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        if target.name and metadata.get("name") not in (None, "", target.name):
+            raise bad_request(
+                f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({target.name})"
+            )
+        if target.name:
+            metadata["name"] = target.name
+        metadata.pop("namespace", None)
+        if kind.namespaced:
+            metadata["namespace"] = target.namespace
+        drop_nulls(kind.schema, body)
+        dropped = list(prune(kind.schema, body))
+        warnings = [f'unknown field "{path}"' for path in dropped] if options.validation != "Ignore" else []
+        if warnings and options.validation == "Strict":
+            raise bad_request(f"{_about(body)}strict decoding error: {', '.join(warnings)}")
+        if kind.custom:
+            if not partial:
+                fill(kind.schema, body)
+        else:
+            problems = list(check(kind.schema, {**body, "metadata": {}})) + list(_metadata_types(metadata))
+            typed = [each for each in problems if each.reason == "FieldValueTypeInvalid"]
+            if typed:
+                raise bad_request(f"{_about(body)}json: cannot unmarshal into Go struct field {typed[0].field}")
+            rules.prepare(kind, body)
+        return body, warnings
+
+    def _judge(self, kind: Kind, new: Body, old: Body | None) -> None:
+        problems = list(rules.check(kind, new, old))
+        if kind.custom:
+            problems += check(kind.schema, {**new, "metadata": {}})
+        if problems:
+            raise invalid(kind.kind, kind.group, str(new["metadata"].get("name") or ""), problems)
+
+    def _time(self, later: float = 0.0) -> str:
+        return (self._now() + dt.timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# --- pure pieces ---------------------------------------------------------------------------------------
+
+
+def _same_incarnation(target: Target, old: Body, metadata: Mapping[str, Any]) -> None:
+    """Refuse a write that names another uid or resourceVersion than the object has."""
+    for field in ("uid", "resourceVersion"):
+        wanted, found = metadata.get(field), old["metadata"].get(field)
+        if wanted and wanted != found:
+            why = _precondition("UID", wanted, found) if field == "uid" else _MODIFIED
+            raise conflict(target.kind.plural, target.kind.group, target.name, why)
+
+
+def _precondition(word: str, wanted: str, found: str) -> str:
+    return f"Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}"
+
+
+def _is_over(kind: Kind, metadata: Mapping[str, Any]) -> bool:
+    """Say whether an object goes with this write: it is being deleted and nothing holds it any more."""
+    held = metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds") or kind.storage == NAMESPACE
+    return bool(metadata.get("deletionTimestamp")) and not held
+
+
+def _about(body: Body) -> str:
+    return (
+        f'{body["kind"]} in version "{body["apiVersion"].rpartition("/")[2]}" cannot be handled as a {body["kind"]}: '
+    )
+
+
+def _metadata_types(metadata: Mapping[str, Any]) -> Iterable[Problem]:
+    for name in ("labels", "annotations"):
+        found = metadata.get(name)
+        if found is not None and not (
+            isinstance(found, dict) and all(isinstance(each, str) for each in found.values())
+        ):
+            yield Problem(f"metadata.{name}", "FieldValueTypeInvalid", "must be a map of strings")
+
+
+def _apply_conflict(conflicts: tuple[tuple[fields.Owner, fields.Path], ...]) -> Refused:
+    causes = fields.conflict_causes(conflicts)
+    plural = "s" if len(causes) > 1 else ""
+    if len(causes) == 1:
+        told = f"{causes[0]['message']}: {causes[0]['field']}"
+    else:
+        grouped: dict[str, list[str]] = {}
+        for cause in causes:
+            grouped.setdefault(cause["message"], []).append(cause["field"])
+        told = "\n".join(
+            f"{message}:\n" + "\n".join(f"- {each}" for each in found) for message, found in grouped.items()
+        )
+    return Refused(409, "Conflict", f"Apply failed with {len(causes)} conflict{plural}: {told}", causes=causes)
+
+
+def _in_version(kind: Kind, body: Body) -> Body:
+    return shown(kind, body)
+
+
+def _intent(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+
+
+def _carry_over(kind: Kind, old: Body, new: Body) -> None:
+    """Keep what the server allocated and the client left out."""
+    if kind.storage == ("", "Service"):
+        before, after = old.get("spec") or {}, new.setdefault("spec", {})
+        if after.get("type") != "ExternalName":
+            for field in ("clusterIP", "clusterIPs"):
+                if not after.get(field) and before.get(field):
+                    after[field] = before[field]
+        ports = {each.get("port"): each.get("nodePort") for each in before.get("ports") or []}
+        for port in after.get("ports") or []:
+            if after.get("type") in ("NodePort", "LoadBalancer") and ports.get(port.get("port")):
+                port.setdefault("nodePort", ports[port.get("port")])
+    if kind.storage == ("", "Secret") and not new.get("type") and old.get("type"):
+        new["type"] = old["type"]
+    if kind.storage == NAMESPACE and not (new.get("spec") or {}).get("finalizers"):
+        new["spec"] = copy.deepcopy(old.get("spec") or {})
+
+
+def _select_own(job: Body) -> None:
+    """Give a Job the selector that finds its Pods (`pkg/registry/batch/job/strategy.go`)."""
+    uid, name = job["metadata"]["uid"], job["metadata"]["name"]
+    labels = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
+              "controller-uid": uid, "job-name": name}  # fmt: skip
+    template = job["spec"].setdefault("template", {})
+    found = template.setdefault("metadata", {}).setdefault("labels", {})
+    found.update(labels)
+    job["spec"]["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
+
+
+def _accepted(definition: Body, now: str) -> Body:
+    spec = definition["spec"]
+    conditions = [
+        ("NamesAccepted", "NoConflicts", "no conflicts found"),
+        ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+    ]
+    return {
+        "conditions": [
+            {"type": name, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message}
+            for name, reason, message in conditions
+        ],
+        "acceptedNames": copy.deepcopy(spec.get("names") or {}),
+        "storedVersions": [each["name"] for each in spec.get("versions") or [] if each.get("storage")],
+    }
+
+
+_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+
+
+def _suffix() -> str:
+    """Give five letters as `names.SimpleNameGenerator` does."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(5))
