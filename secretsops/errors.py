@@ -8,6 +8,7 @@
     │   ├── NotOurs             the object belongs to somebody else
     │   ├── SyncRefused         a plan may not be carried out
     │   ├── RenderFailed        a chart, kustomization or program does not render
+    │   ├── TemplateFailed      a Go template does not parse, run or stay within its limits
     │   └── BrokenEscrow        a bundle, index or receipt does not hold
     └── WorldFailed           something outside this process failed                   exit 3
         ├── MissingExtra        a library of an optional extra is not installed
@@ -90,6 +91,21 @@ class SyncRefused(Refused):
 
 class RenderFailed(Refused):
     """A chart, kustomization or Jsonnet program does not render, or not within its limits."""
+
+
+class TemplateFailed(Refused):
+    """A Go template does not parse, run or stay within its limits.
+
+    `reason` is `TemplateSyntax`, `TemplateFailed` or `TemplateLimit`. `line` counts from 1, `column` bytes from 0, as
+    Go has it; 0 and 0 where no place is known. `problem` names functions, fields and types of the template, never a
+    value and never a constant of its text.
+    """
+
+    def __init__(self, problem: str, *, line: int = 0, column: int = 0, reason: str = "", hint: str = "") -> None:
+        super().__init__(f"{line}:{column}: {problem}" if line else problem, reason=reason, hint=hint)
+        self.problem = problem
+        self.line = line
+        self.column = column
 
 
 class BrokenEscrow(Refused):

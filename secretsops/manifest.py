@@ -164,9 +164,10 @@ _FLOAT = re.compile(
 class _GoYaml(_Loader):
     """PyYAML with go-yaml v2's scalars: booleans y/n/on/off, 1e3 a float, 0o17 and 017 octal, no dates, no base 60."""
 
-    def __init__(self, stream: bytes | str) -> None:
+    def __init__(self, stream: bytes | str, *, unique_keys: bool = True) -> None:
         super().__init__(stream)
         self.sizes: dict[int, int] = {}
+        self.unique_keys = unique_keys
 
     def measure(self, node: yaml.Node, depth: int = 0) -> int:
         """Count the values below `node` as if every alias were written out; refuse what goes past the limits."""
@@ -202,7 +203,7 @@ class _GoYaml(_Loader):
         for key_node, value_node in node.value:
             key = _json_key(self.construct_object(key_node, deep=True), key_node)
             if id(key_node) in explicit:
-                if key in seen:
+                if key in seen and self.unique_keys:
                     raise _refusal("duplicate key {key!r}", key_node, key=key)
                 seen.add(key)
             result[key] = self.construct_object(value_node, deep=deep)
@@ -279,10 +280,11 @@ _GoYaml.add_constructor(None, _construct_unknown)
 _SUSPICIOUS_INDENT = re.compile(r"^[ \t\-?:]{500}", re.MULTILINE)
 
 
-def load_values(text: bytes, *, source: str = "") -> Iterator[Any]:
+def load_values(text: bytes, *, source: str = "", unique_keys: bool = True) -> Iterator[Any]:
     """Give each document of a YAML or JSON stream as plain data; empty documents are None.
 
-    Scalars follow go-yaml v2 as sigs.k8s.io/yaml v1.4 uses it. `source` names the file in errors.
+    Scalars follow go-yaml v2 as sigs.k8s.io/yaml v1.4 uses it. `source` names the file in errors. Equal keys are
+    refused as kubectl does; without `unique_keys` the last one wins, as where sigs.k8s.io/yaml is not strict.
 
     Raises:
         InvalidManifest: broken or hostile input, with line and column and without any of its text.
@@ -294,13 +296,13 @@ def load_values(text: bytes, *, source: str = "") -> Iterator[Any]:
         raise InvalidManifest("not UTF-8 text", where=where, reason="NotUtf8") from None
     try:
         if decoded.lstrip()[:1] == "{":
-            values = _json_values(decoded)
+            values = _json_values(decoded) if unique_keys else None
             if values is not None:
                 yield from values
                 return
         if decoded.count("[") + decoded.count("{") > 500 or _SUSPICIOUS_INDENT.search(decoded):
             _refuse_depth(decoded)
-        yield from _yaml_values(decoded)
+        yield from _yaml_values(decoded, unique_keys=unique_keys)
     except InvalidManifest as error:
         where = ", ".join(filter(None, [source, error.where]))
         raise InvalidManifest(error.problem, where=where, reason=error.reason, hint=error.hint) from None
@@ -317,8 +319,8 @@ def _where(source: str, line: int, column: int = 0) -> str:
     return f"{source}, {place}" if source else place
 
 
-def _yaml_values(text: str) -> Iterator[Any]:
-    loader = _GoYaml(text)
+def _yaml_values(text: str, *, unique_keys: bool) -> Iterator[Any]:
+    loader = _GoYaml(text, unique_keys=unique_keys)
     try:
         for number in range(DOCUMENT_LIMIT + 1):
             if not loader.check_node():

@@ -1,0 +1,1 @@
+"""The functions templates can call: one file per subject, each a table from name to `Function`."""
