@@ -88,7 +88,7 @@ def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leade
     parts = _parts(names, runtime)
     election = Election(cluster, doors.clock, namespace=namespace, identity=_identity()) if leader_elect else None
     loop = Loop(runtime, parts, election)
-    servers = _listen(given, _routes(loop, parts), _metrics(loop, parts))
+    servers = _listen(given, routes_of(loop, parts), metrics_of(loop, parts))
     loop.start()
 
     def asked() -> None:
@@ -137,7 +137,8 @@ def _parts(names: str, runtime: Any) -> list[Part]:
     return found
 
 
-def _routes(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
+def routes_of(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
+    """Give what the process answers beside metrics: health, readiness, and what its parts offer."""
     from controllers.http import ANY_METHOD, Reply, Route
 
     def verdict(problem: str) -> Reply:
@@ -152,7 +153,8 @@ def _routes(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
     return found
 
 
-def _metrics(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
+def metrics_of(loop: Loop, parts: Sequence[Part]) -> dict[str, Route]:
+    """Give the route of metrics: ours, and those that parts expose under names of their own."""
     from controllers.http import Reply, Route
 
     def answer(_body: bytes) -> Reply:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 BODY_LIMIT = 2 * 1024 * 1024
 """Bytes of a request; an object in etcd is at most 1.5 MiB."""
+DRAINED = 16 * 1024 * 1024
+"""Bytes of a body beyond that which are read to be able to say no."""
 REQUEST_SECONDS, TOTAL_SECONDS = 10.0, 30.0
 """Seconds without a byte, and altogether, after which a connection ends."""
 CONNECTIONS = 32
@@ -46,11 +48,14 @@ class Limit:
     """How often a route may be asked: `rate` a second, `burst` more at once, AT_ONCE of them at a time.
 
     The generic cell rate algorithm and its headers, as upstream's (`throttled` v2). One count for all callers, who
-    cannot be told apart behind the service proxy: Compat: upstream believes X-Forwarded-For.
+    cannot be told apart behind the service proxy: Compat: upstream believes X-Forwarded-For. With `tells=False` no
+    header says what is left, only when to come again.
     """
 
-    def __init__(self, *, rate: float, burst: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._interval, self._burst, self._monotonic = 1.0 / rate, burst, monotonic
+    def __init__(
+        self, *, rate: float, burst: int, tells: bool = True, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval, self._burst, self._tells, self._monotonic = 1.0 / rate, burst, tells, monotonic
         self._lock = threading.Lock()
         self._full_at = monotonic()
         self._inside = 0
@@ -70,6 +75,7 @@ class Limit:
                 "X-RateLimit-Remaining": str(int((allowed - used) / self._interval + 1e-9)),
                 "X-RateLimit-Reset": str(math.ceil(used)),
             }
+            headers = headers if self._tells else {}
             return passes, headers if passes else headers | {"Retry-After": str(max(1, math.ceil(wait)))}
 
     def leave(self) -> None:
@@ -181,6 +187,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if route.methods and self.command not in route.methods:
             return _said(405, "method not allowed")
         if not (length.isascii() and length.isdigit()) or int(length[:20]) > BODY_LIMIT:
+            self._drain(length)
             return _said(413, "request too large")
         if route.limit is None:
             return self._answer(route, int(length))
@@ -192,6 +199,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return replace(reply, headers={**reply.headers, **headers})
         finally:
             route.limit.leave()
+
+    def _drain(self, length: str) -> None:
+        """Read a body that is too large and keep nothing: a client that still sends does not hear the answer."""
+        left = min(int(length[:20]), DRAINED) if length.isascii() and length.isdigit() else 0
+        while left > 0 and (read := len(self.rfile.read(min(left, 65536)))):
+            left -= read
 
     def _answer(self, route: Route, length: int) -> Reply:
         body = self.rfile.read(length)

@@ -246,27 +246,31 @@ class SealedSecrets:
         """Carry a decision out; gives what was done and the Secret as it is now."""
         match decision:
             case Create(manifest):
-                done, left = "created", self._created(manifest)
+                done, left = "created", self._written(self._cluster.create, manifest)
             case Update(manifest):
-                try:
-                    done, left = "updated", self._cluster.replace(manifest)
-                except Invalid as error:
-                    raise _explained(error, manifest) from None
+                done, left = "updated", self._written(self._cluster.replace, manifest)
             case Leave():
                 assert live is not None
                 done, left = "unchanged", live
             case Refuse(reason, message):
-                raise NotOurs(message, reason=reason, hint="annotate the Secret sealedsecrets.bitnami.com/managed=true")
+                if reason == "Unmanaged":
+                    raise NotOurs(message, reason=reason, hint=f"annotate the Secret {MANAGED}=true")
+                raise Refused(message, reason=reason, hint="delete the Secret; it is made anew from the SealedSecret")
             case _:
                 raise AssertionError(f"sealing never decides to {type(decision).__name__}")
         self._view.wrote(left)
         return done, left
 
-    def _created(self, manifest: Manifest) -> Manifest:
+    def _written(self, write: Callable[[Manifest], Manifest], manifest: Manifest) -> Manifest:
         try:
-            return self._cluster.create(manifest)
-        except Invalid as error:
-            raise _explained(error, manifest) from None
+            return write(manifest)
+        except Invalid:
+            # In words of our own: the API server's may come from a webhook that quotes values.
+            raise Refused(
+                f"the API server refused the Secret {manifest.namespace}/{manifest.name}",
+                reason="Invalid",
+                hint="try it by kubectl apply --dry-run=server",
+            ) from None
 
     # --- reporting
     def _failed(self, key: ObjectKey, sealed: Manifest, error: SecretsOpsError) -> None:
@@ -376,29 +380,3 @@ def _told(error: SecretsOpsError, sealed: Manifest, ring: KeyRing, *, opened: bo
         )
         return _Told(reason="ErrUpdateFailed", event=event, status=text, metric="update")
     return _Told(reason="ErrUpdateFailed", event=text, status=text, metric="update")
-
-
-def _explained(error: Invalid, manifest: Manifest) -> SecretsOpsError:
-    """Say what cures a refused write in words of our own: the API server's may come from a webhook that quotes values.
-
-    The two refusals that a Secret's own rules make are told as the API server tells them, from what we know.
-    """
-    cure = "delete the Secret; it is made anew from the SealedSecret"
-    if "when `immutable` is set" in error.message:
-        return Refused(
-            f'Secret "{manifest.name}" is invalid: data: Forbidden: field is immutable when `immutable` is set',
-            reason="Immutable",
-            hint=cure,
-        )
-    if "type: Invalid value" in error.message and "field is immutable" in error.message:
-        return Refused(
-            f'Secret "{manifest.name}" is invalid: type: Invalid value: "{manifest.body.get("type")}": '
-            "field is immutable",
-            reason="TypeImmutable",
-            hint=cure,
-        )
-    return Refused(
-        f"the API server refused the Secret {manifest.namespace}/{manifest.name}",
-        reason="Invalid",
-        hint="try it by kubectl apply --dry-run=server",
-    )

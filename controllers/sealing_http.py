@@ -60,13 +60,11 @@ def routes(
             return _empty(500)
         return Reply(code=200, body=json.dumps(again, separators=(",", ":")).encode() + b"\n")
 
-    def limited() -> Limit:
-        return Limit(rate=rate, burst=burst)
-
+    asked, rotated = Limit(rate=rate, burst=burst), Limit(rate=rate, burst=burst, tells=False)
     return {
         CERTIFICATE: Route(answer=certificate, methods=ANY_METHOD, told=partial(told, CERTIFICATE)),
-        VERIFY: Route(answer=verify, methods=ANY_METHOD, limit=limited(), told=partial(told, VERIFY)),
-        ROTATE: Route(answer=rotate, methods=ANY_METHOD, limit=limited(), told=partial(told, ROTATE)),
+        VERIFY: Route(answer=verify, methods=ANY_METHOD, limit=asked, told=partial(told, VERIFY)),
+        ROTATE: Route(answer=rotate, methods=ANY_METHOD, limit=rotated, told=partial(told, ROTATE)),
     }
 
 

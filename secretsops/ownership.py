@@ -93,7 +93,20 @@ def decide_unsealed(wanted: Manifest, live: Manifest | None, uid: str, *, renewe
     if not (is_controlled_by(live, uid) or managed or patch or kept):
         return Refuse("Unmanaged", f'Resource "{live.name}" already exists and is not managed by SealedSecret')
     body = _patched(wanted, live, managed=managed) if patch else _replaced(wanted, live, renewed=renewed)
-    return Leave() if body == _compared(live.body) else Update(Manifest(body))
+    if body == _compared(live.body):
+        return Leave()
+    return _impossible(body, live) or Update(Manifest(body))
+
+
+def _impossible(body: dict[str, Any], live: Manifest) -> Refuse | None:
+    """Refuse what the API server would (`ValidateSecretUpdate`, Kubernetes 1.36), in its words."""
+    invalid = f'Secret "{live.name}" is invalid: '
+    if (live.body.get("type") or "Opaque") != (body.get("type") or "Opaque"):
+        return Refuse("TypeImmutable", f'{invalid}type: Invalid value: "{body.get("type")}": field is immutable')
+    frozen = live.body.get("immutable") is True
+    if frozen and (body.get("immutable") is not True or (body.get("data") or {}) != (live.body.get("data") or {})):
+        return Refuse("Immutable", f"{invalid}data: Forbidden: field is immutable when `immutable` is set")
+    return None
 
 
 def _compared(body: dict[str, Any]) -> dict[str, Any]:
