@@ -19,6 +19,7 @@ from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, Stag
 from recovery.journal import FILE, read_lines
 from recovery.options import estate_options, formatted
 from recovery.proof import cli as proof
+from recovery.proof.verify_command import verify
 from recovery.roots import Choice, choose, estate_of
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_output
@@ -56,7 +57,7 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (proof.plan, proof.lint):
+for _command in (proof.plan, proof.lint, verify):
     recover.add_command(_command)
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, controller, sandbox
+from tests.bench import cluster, controller, sandbox, verify
 
-BENCHES = {"controller": controller.main, "cluster": cluster.main, "sandbox": sandbox.main}
+BENCHES = {"controller": controller.main, "cluster": cluster.main, "sandbox": sandbox.main, "verify": verify.main}
 
 for name in sys.argv[1:] or ["controller"]:
     if name not in BENCHES:

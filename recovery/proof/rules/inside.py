@@ -13,7 +13,7 @@ from recovery.proof.subject import Subject, containers
 from secretsops.manifest import load_values
 
 
-def _hosts(subject: Subject) -> Mapping[str, str]:
+def hosts_inside(subject: Subject) -> Mapping[str, str]:
     """Give the host names that the estate itself serves, each with the object that does."""
     found: dict[str, str] = {}
     for node in subject.of("networking.k8s.io", "Ingress"):
@@ -40,7 +40,7 @@ def host_of(url: str) -> str:
 
 def host_inside(subject: Subject) -> Iterator[Found]:
     """Manifests, charts or secrets come from a host that ran in the lost cluster."""
-    hosts = _hosts(subject)
+    hosts = hosts_inside(subject)
     for planned in subject.estate.applications:
         for source in planned.app.sources:
             server = hosts.get(host_of(source.url))
@@ -70,7 +70,7 @@ def _urls(value: object, depth: int = 0) -> Iterator[str]:
 
 def registry_inside(subject: Subject) -> Iterator[Found]:
     """Images come from a registry that ran in the lost cluster: nothing starts before it, nor does it."""
-    hosts = _hosts(subject)
+    hosts = hosts_inside(subject)
     seen: dict[str, list[str]] = {}
     for node, spec in subject.workloads:
         for container in containers(spec):
@@ -85,7 +85,7 @@ def registry_inside(subject: Subject) -> Iterator[Found]:
 
 def sign_on_inside(subject: Subject) -> Iterator[Found]:
     """People sign in through an identity provider that ran in the lost cluster."""
-    hosts = _hosts(subject)
+    hosts = hosts_inside(subject)
     for text in (subject.setting("oidc.config"), subject.setting("dex.config")):
         for url in _issuers(text):
             server = hosts.get(host_of(url))

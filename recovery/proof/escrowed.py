@@ -1,0 +1,79 @@
+"""What an escrow says for a proof: which keys it holds, in which state, and whether somebody can open it.
+
+`keys_of` opens it with a real identity, for attended exercises only. Never here: judging items.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+from recovery.proof.evidence import Escrowed, Opener
+from secretsops.errors import BrokenEscrow, CannotUnseal, InvalidManifest
+from secretsops.escrow import bundle
+from secretsops.escrow.backup import Opening, opened, recipients
+from secretsops.escrow.places import Escrow
+from secretsops.escrow.proof import PERIOD, Standing
+from secretsops.escrow.survey import look
+from secretsops.manifest import Manifest
+from secretsops.sealing.keys import KeyRing, read_key_secret
+from secretsops.sealing.scope import Scope
+from secretsops.sealing.sealed_with import SealedWith
+
+
+def read_escrow(escrow: Escrow, now: dt.datetime) -> Escrowed:
+    """Give what the sinks say together.
+
+    Raises:
+        BrokenEscrow: no quorum holds, or they contradict each other.
+        WorldFailed: too few answered.
+    """
+    survey = look(escrow)
+    newest = survey.newest
+    if newest is None:
+        raise BrokenEscrow("the sinks hold no escrow", reason="Empty", hint="secretsops escrow create makes one")
+    standings = recipients(survey, now)
+    proven = [name for name, standing in standings.items() if standing is Standing.PROVEN]
+    unproven = "" if proven else f"nobody has shown within {PERIOD.days} days to hold an identity that opens the escrow"
+    return Escrowed(
+        keys={record.fingerprint: record.state for record in newest.keys},
+        epoch=newest.epoch,
+        created=newest.created,
+        sinks=[place.name for place in escrow.places],
+        recipients=list(newest.recipients),
+        unproven=unproven,
+        notes=[
+            *survey.notes(),
+            *(f"{name} is {how.value}" for name, how in sorted(standings.items()) if how is not Standing.PROVEN),
+        ],
+    )
+
+
+def opener_of(escrow: Escrow, opening: Opening) -> Opener:
+    """Give what opens sealed items with the keys of the newest bundle; values are dropped as they appear.
+
+    Raises:
+        BrokenEscrow: no bundle is whole, or nothing offered opens it.
+    """
+    survey = look(escrow)
+    newest = survey.newest
+    if newest is None:
+        raise BrokenEscrow("the sinks hold no escrow", reason="Empty", hint="secretsops escrow create makes one")
+    secrets = bundle.unpack(opened(survey, newest, opening), newest.keys)
+    ring = KeyRing([read_key_secret(secret.body) for secret in secrets])
+    return lambda sealed: _opened(sealed, ring)
+
+
+def _opened(sealed: Manifest, ring: KeyRing) -> Mapping[str, str]:
+    label = Scope.of(sealed.annotations).label(sealed.namespace, sealed.name)
+    hints = SealedWith.read(sealed.annotations)
+    found: dict[str, str] = {}
+    first = list(hints.fingerprints)
+    for item, text in sorted((sealed.spec.get("encryptedData") or {}).items()):
+        try:
+            _, key = ring.open(text, label=label, first=[hints.key_of(item), *first])
+        except (CannotUnseal, InvalidManifest):
+            continue
+        found[item] = key
+        first = [key]
+    return found
