@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Shares,
         Sink,
         SinkAccess,
+        WorkTree,
     )
     from secretsops.sources import Access
 
@@ -85,6 +86,12 @@ class RealDoors:
 
             self._git = GitDoor()
         return self._git
+
+    def worktree(self, folder: str) -> WorkTree:
+        """Open the checkout that a folder lies in."""
+        from secretsops.adapters.git_worktree import open_worktree
+
+        return open_worktree(folder)
 
     def renderer(self) -> Renderer:
         """Give the processes that render Helm, Kustomize and Jsonnet."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from secretsops.errors import StoreRefused
@@ -360,6 +361,26 @@ class GitRepos(Protocol):
         """Read the files of a commit below `path`."""
 
 
+class WorkTree(Protocol):
+    """A person's own checkout, on disk: what is in it, what changed, one commit. Raises `GitUnavailable`, `Refused`."""
+
+    @property
+    def root(self) -> Path:
+        """Give the top folder."""
+
+    def files(self, revision: str, paths: Sequence[str]) -> Mapping[str, bytes]:
+        """Give the files of a revision below `paths` (relative to the top; none means all), by relative path."""
+
+    def changed_since(self, revision: str) -> frozenset[str]:
+        """Name the files that differ from a revision, committed or not, new ones too; those deleted are left out."""
+
+    def start_branch(self, name: str) -> None:
+        """Make a branch at HEAD and switch to it; raises `Refused` where one of that name is there."""
+
+    def commit(self, paths: Sequence[str], message: str) -> str:
+        """Commit these files alone, by the person's own identity and hooks; gives the commit's SHA."""
+
+
 # --- Rendering -----------------------------------------------------------------------------------------
 
 
@@ -518,6 +539,9 @@ class Doors(Protocol):
 
     def git(self) -> GitRepos:
         """Give the Git door."""
+
+    def worktree(self, folder: str) -> WorkTree:
+        """Give the checkout that a folder or file lies in; raises `UsageError` where there is none."""
 
     def renderer(self) -> Renderer:
         """Give rendering of Helm, Kustomize and Jsonnet in confined processes."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "diff": ("secretsops.sealing.cli_files:diff", "Compare two SealedSecrets by keys and fingerprints."),
     "edit": ("secretsops.sealing.cli_files:edit", "Edit the values of a SealedSecret; only what changed is sealed."),
+    "lint": ("secretsops.sealing.cli_lint:lint", "Find SealedSecrets that will not open, and say why."),
     "rm": ("secretsops.sealing.cli_files:remove", "Remove items from a SealedSecret file."),
     "set": ("secretsops.sealing.cli_files:set_item", "Seal one value into a SealedSecret file."),
 }

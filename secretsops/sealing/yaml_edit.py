@@ -32,16 +32,21 @@ _PLAIN = re.compile(r"[A-Za-z0-9_/+.=-](?:[A-Za-z0-9_/+.=:-]*[A-Za-z0-9_/+.=-])?
 
 
 @dataclass(slots=True, kw_only=True)
-class _Node:
-    """A value with its place in the text; `pairs` are those of a mapping."""
+class Node:
+    """A value with its place in the text: `kind` is scalar, map, seq or alias, `line` counts from 1.
+
+    `pairs` are those of a mapping; a sequence has each of its values twice.
+    """
 
     kind: str
     start: int
     end: int
+    line: int
     text: str = ""
+    plain: bool = False
     block: bool = True
     literal: bool = False
-    pairs: list[tuple[_Node, _Node]] = field(default_factory=list)
+    pairs: list[tuple[Node, Node]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def edit(content: bytes, changes: Mapping[int, Tree], *, source: str = "") -> by
     mark = "\ufeff" if content.startswith(b"\xef\xbb\xbf") else ""
     text = content.decode("utf-8-sig")
     try:
-        documents = list(_documents(text))
+        documents = list(nodes(text))
         cuts = [cut for number, tree in changes.items() for cut in _Editor(text).edit(documents[number], tree)]
         edited = _cut(text, cuts)
         if list(load_values(edited.encode(), source=source)) == wanted:
@@ -135,13 +140,13 @@ def _cut(text: str, cuts: Sequence[_Cut]) -> str:
 # --- reading -------------------------------------------------------------------------------------------
 
 
-def _documents(text: str) -> Iterator[_Node]:
+def nodes(text: str) -> Iterator[Node]:
     """Give the root of every document, from parser events: a composed alias would carry its anchor's place."""
-    stack: list[_Node] = []
-    keys: list[_Node | None] = []
-    root: _Node | None = None
+    stack: list[Node] = []
+    keys: list[Node | None] = []
+    root: Node | None = None
 
-    def add(node: _Node) -> None:
+    def add(node: Node) -> None:
         nonlocal root
         if not stack:
             root = node
@@ -156,15 +161,18 @@ def _documents(text: str) -> Iterator[_Node]:
             stack[-1].pairs.append((node, node))
 
     for event in yaml.parse(text, Loader=_Parser):
-        start, end = _index(event.start_mark), _index(event.end_mark)
+        assert event.start_mark is not None
+        assert event.end_mark is not None
+        start, end, line = event.start_mark.index, event.end_mark.index, event.start_mark.line + 1
         if isinstance(event, yaml.ScalarEvent):
-            literal = event.style in ("|", ">")
-            add(_Node(kind="scalar", start=start, end=end, text=event.value, literal=literal))
+            node = Node(kind="scalar", start=start, end=end, line=line, text=event.value)
+            node.plain, node.literal = event.implicit[0] and not event.style, event.style in ("|", ">")
+            add(node)
         elif isinstance(event, yaml.AliasEvent):
-            add(_Node(kind="alias", start=start, end=end))
+            add(Node(kind="alias", start=start, end=end, line=line))
         elif isinstance(event, yaml.CollectionStartEvent):
             kind = "map" if isinstance(event, yaml.MappingStartEvent) else "seq"
-            node = _Node(kind=kind, start=start, end=end, block=not event.flow_style)
+            node = Node(kind=kind, start=start, end=end, line=line, block=not event.flow_style)
             add(node)
             stack.append(node)
             keys.append(None)
@@ -178,11 +186,6 @@ def _documents(text: str) -> Iterator[_Node]:
             root = None
 
 
-def _index(mark: Any) -> int:
-    index: int = mark.index
-    return index
-
-
 # --- cutting -------------------------------------------------------------------------------------------
 
 
@@ -193,7 +196,7 @@ class _Editor:
         self._text = text
         self._newline = "\r\n" if "\r\n" in text else "\n"
 
-    def edit(self, node: _Node, tree: Tree) -> Iterator[_Cut]:
+    def edit(self, node: Node, tree: Tree) -> Iterator[_Cut]:
         """Give the cuts that make `tree` true below a mapping with at least one key."""
         if node.kind != "map" or not node.pairs:
             raise _CannotEditError
@@ -211,7 +214,7 @@ class _Editor:
         if new:
             yield from self._insertions(node, [key for key in present if key not in gone], new)
 
-    def _changed(self, key: _Node, value: _Node, wish: Tree | str, *, parent: _Node) -> Iterator[_Cut]:
+    def _changed(self, key: Node, value: Node, wish: Tree | str, *, parent: Node) -> Iterator[_Cut]:
         if isinstance(wish, str):
             if value.kind != "scalar":
                 raise _CannotEditError
@@ -242,7 +245,7 @@ class _Editor:
         elif new:
             raise _CannotEditError
 
-    def _removals(self, node: _Node, gone: Sequence[str]) -> Iterator[_Cut]:
+    def _removals(self, node: Node, gone: Sequence[str]) -> Iterator[_Cut]:
         if node.block:
             yield from (self._lines(key, value) for key, value in node.pairs if key.text in gone)
             return
@@ -259,7 +262,7 @@ class _Editor:
                     raise _CannotEditError
                 yield _Cut(begin, value.end, "")
 
-    def _insertions(self, node: _Node, stay: Sequence[str], new: Mapping[str, Tree | str | None]) -> Iterator[_Cut]:
+    def _insertions(self, node: Node, stay: Sequence[str], new: Mapping[str, Tree | str | None]) -> Iterator[_Cut]:
         ordered = list(stay) == sorted(stay)
         for key in sorted(new):
             wish = new[key]
@@ -282,7 +285,7 @@ class _Editor:
 
     # --- places ---
 
-    def _column(self, node: _Node) -> int:
+    def _column(self, node: Node) -> int:
         return node.start - (self._text.rfind("\n", 0, node.start) + 1)
 
     def _line_end(self, position: int) -> int:
@@ -292,7 +295,7 @@ class _Editor:
         found = self._text.find("\n", position)
         return len(self._text) if found < 0 else found + 1
 
-    def _end(self, node: _Node, column: int) -> int:
+    def _end(self, node: Node, column: int) -> int:
         """Give where a value ends; `column` is that of its key. A block collection ends with its last leaf."""
         while node.kind in ("map", "seq") and node.block and node.pairs:
             if node.kind == "map":
@@ -312,13 +315,13 @@ class _Editor:
             position = next_line
         return end - len(self._text[:end]) + len(self._text[:end].rstrip("\r\n"))
 
-    def _lines(self, key: _Node, value: _Node) -> _Cut:
+    def _lines(self, key: Node, value: Node) -> _Cut:
         begin = self._text.rfind("\n", 0, key.start) + 1
         if self._text[begin : key.start].strip(" ?"):
             raise _CannotEditError
         return _Cut(begin, self._line_end(self._end(value, self._column(key))), "")
 
-    def _step(self, node: _Node) -> int:
+    def _step(self, node: Node) -> int:
         """Give the indentation of the block mappings here, two where none shows it."""
         outer = self._column(node.pairs[0][0])
         for _, value in node.pairs:
@@ -328,7 +331,7 @@ class _Editor:
 
     # --- writing ---
 
-    def _scalar(self, text: str, parent: _Node, old: _Node) -> str:
+    def _scalar(self, text: str, parent: Node, old: Node) -> str:
         """Give a value as its neighbours are written."""
         quote = self._text[old.start : old.start + 1]
         if quote == '"' or not parent.block:
