@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Protocol
 
 from secretsops.errors import StoreRefused
@@ -365,7 +364,7 @@ class WorkTree(Protocol):
     """A person's own checkout, on disk: what is in it, what changed, one commit. Raises `GitUnavailable`, `Refused`."""
 
     @property
-    def root(self) -> Path:
+    def root(self) -> str:
         """Give the top folder."""
 
     def files(self, revision: str, paths: Sequence[str]) -> Mapping[str, bytes]:

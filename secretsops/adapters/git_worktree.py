@@ -44,9 +44,9 @@ class GitWorkTree:
         self._root = root
 
     @property
-    def root(self) -> Path:
+    def root(self) -> str:
         """Give the top folder."""
-        return self._root
+        return str(self._root)
 
     def files(self, revision: str, paths: Sequence[str]) -> Mapping[str, bytes]:
         """Give the files of a revision; symbolic links and submodules are left out."""

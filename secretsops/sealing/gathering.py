@@ -82,7 +82,7 @@ def _relative(path: str, tree: WorkTree) -> str:
     try:
         # The folder is resolved, the file itself is not: a link is judged where it stands.
         full = Path(path).resolve() if Path(path).is_dir() else Path(path).parent.resolve() / Path(path).name
-        return full.relative_to(tree.root.resolve()).as_posix()
+        return full.relative_to(Path(tree.root).resolve()).as_posix()
     except ValueError:
         raise UsageError(f"{path} lies outside the checkout {tree.root}", reason="OutsideCheckout") from None
 
