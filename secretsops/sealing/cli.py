@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "diff": ("secretsops.sealing.cli_files:diff", "Compare two SealedSecrets by keys and fingerprints."),
     "edit": ("secretsops.sealing.cli_files:edit", "Edit the values of a SealedSecret; only what changed is sealed."),
     "lint": ("secretsops.sealing.cli_lint:lint", "Find SealedSecrets that will not open, and say why."),
+    "reencrypt": ("secretsops.sealing.cli_reencrypt:reencrypt", "Seal anew, in place, what is not on the newest key."),
     "rm": ("secretsops.sealing.cli_files:remove", "Remove items from a SealedSecret file."),
     "set": ("secretsops.sealing.cli_files:set_item", "Seal one value into a SealedSecret file."),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from secretsops.sealing.scope import PREFIX, Scope
 if TYPE_CHECKING:
     from secretsops.ports import Doors
     from secretsops.sealing.certificate import Certificate
-    from secretsops.sealing.sealed_file import Found
+    from secretsops.sealing.reencryption import Reseal
 
 PLACEHOLDER = "{cluster}"
 _SEALED_ORDER = ("kind", "apiVersion", "metadata", "spec")
@@ -275,11 +275,11 @@ def _re_encrypt(request: Request, doors: Doors) -> None:
     found = sealed_secrets(content, source=request.source)
     if not found:
         raise InvalidManifest("no SealedSecret in the input", where=request.source, reason="NotASealedSecret")
-    renew, fingerprint = resealer(request, doors)
+    renew = _resealer(request, doors)
     changes = {}
     for one in found:
-        items = renew(one)
-        changes[one.document] = item_changes(one, items, dict.fromkeys(items, fingerprint), hint=request.hint)
+        items, keys = renew(one)
+        changes[one.document] = item_changes(one, items, keys, hint=request.hint)
     edited = edit(content, changes, source=request.source)
     if request.kubeseal and _style_of(edited) == "yaml":
         edited = _with_marker(edited)
@@ -295,21 +295,22 @@ def _re_encrypt(request: Request, doors: Doors) -> None:
         write_output(edited)
 
 
-def resealer(request: Request, doors: Doors) -> tuple[Callable[[Found], Mapping[str, str]], str]:
-    """Give what seals the items of an object anew, and the fingerprint it seals with, "" when that isn't known.
+def _resealer(request: Request, doors: Doors) -> Reseal:
+    """Give what seals the items of an object anew.
 
     With private keys nobody is asked but for the certificate; without, the controller does both.
     """
+    from secretsops.sealing.reencryption import by_controller, by_keys
+
     if request.keys:
         from secretsops.sealing.offline import key_ring, newest_certificate
-        from secretsops.sealing.sealed import reseal
 
         ring = key_ring(request.keys)
         if request.certificates.sources:
             certificate = _one_certificate(request, doors)
         else:
             certificate = newest_certificate(ring, doors.clock.now())
-        return (lambda one: reseal(one.manifest, ring, certificate)), certificate.fingerprint
+        return by_keys(ring, certificate)
     if request.certificates.sources:
         raise UsageError(
             "--re-encrypt with --cert needs private keys: only they open what is sealed",
@@ -320,7 +321,7 @@ def resealer(request: Request, doors: Doors) -> tuple[Callable[[Found], Mapping[
 
     controller = Controller(request.access, doors)
     fingerprint = controller.certificate().fingerprint if request.hint else ""
-    return (lambda one: controller.rotate(one.manifest)), fingerprint
+    return by_controller(controller.rotate, fingerprint, trust_hints=False)
 
 
 def _recover(request: Request) -> None:

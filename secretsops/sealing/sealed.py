@@ -341,19 +341,20 @@ def _open_items(
     return values, keys
 
 
-def reseal(sealed: Manifest, ring: KeyRing, certificate: Certificate) -> dict[str, str]:
-    """Give the items of a SealedSecret sealed for `certificate`; one that its key sealed already is left out.
+def reseal(sealed: Manifest, ring: KeyRing, certificate: Certificate) -> tuple[dict[str, str], dict[str, str]]:
+    """Give the items of a SealedSecret that another key sealed, now for `certificate`, and the key of every item.
 
     Raises:
         CannotUnseal, InvalidManifest: as `open_sealed`.
     """
     values, keys = open_items(sealed, ring)
     label = _label(sealed)
-    return {
+    again = {
         item: envelope.seal(value, label=label, public=certificate.public)
         for item, value in values.items()
         if keys[item] != certificate.fingerprint
     }
+    return again, dict.fromkeys(keys, certificate.fingerprint)
 
 
 def _secret_body(sealed: Manifest, template: Mapping[str, Any], values: Mapping[str, Plaintext]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def the_one(found: list[Found], *, source: str, name: str = "", namespace: str =
 
 
 def item_changes(found: Found, items: Mapping[str, str | None], keys: Mapping[str, str], *, hint: bool = True) -> Tree:
-    """Give what changes where `items` are set, or removed where None; `keys` are the fingerprints that sealed them.
+    """Give what changes where `items` are set, or removed where None; `keys` are fingerprints by item, as far as known.
 
     A hint which key sealed what is kept true; without `hint` none is begun, and what is no longer known is dropped.
     """
@@ -105,7 +105,7 @@ def item_changes(found: Found, items: Mapping[str, str | None], keys: Mapping[st
     }
     had = ANNOTATION in _annotations(found.manifest.body)
     known = keys if hint else dict.fromkeys(keys, "")
-    text = found.hint.changed({key: known.get(key, "") for key in items}, present).text
+    text = found.hint.changed({**dict.fromkeys(items, ""), **known}, present).text
     spec: Tree = {"encryptedData": dict(items)}
     if not had and not (hint and text):
         return {"spec": spec}
