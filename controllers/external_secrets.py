@@ -13,6 +13,7 @@ import datetime as dt
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from controllers.external_reporting import Emit, Reports, told_failure, told_missing, told_refusal
 from controllers.external_values import Values
@@ -45,10 +46,13 @@ from secretsops.external.model import (
 from secretsops.external.render import compose, created_by, field_manager, is_intact, own_keys
 from secretsops.external.status import DELETED, MISSING
 from secretsops.external.survival import DROP_LIMIT, refused_drop, told_entries
-from secretsops.manifest import Manifest, ObjectKey
+from secretsops.external.template import Filled, fill
+from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
 from secretsops.ports import Clock, Cluster, PatchType
-from secretsops.secret import Plaintext
+from secretsops.secret import Plaintext, SecretData
+
+CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +272,15 @@ class ExternalSecrets:
             text = "secret will not be created due to CreationPolicy=Merge"
             return self._succeed(this, "unchanged", reason=MISSING, message=text)
         try:
-            action = self._act(this, compose(wanted, values, this.live))
+            filled = self._filled(wanted, values)
+        except SecretsOpsError as error:
+            told = told_refusal(error)
+            self._reports.fail(this.manifest, *told, wanted=wanted, error=error)
+            if isinstance(error, Refused):
+                return Done("refused", self._again(this))
+            raise
+        try:
+            action = self._act(this, compose(wanted, filled, this.live))
             # Only then the old one: at no moment is there none of them.
             self._drop_renamed(this.manifest, wanted)
         except AlreadyExists:
@@ -286,6 +298,26 @@ class ExternalSecrets:
         if action != "unchanged":
             self._reports.emit(this.manifest, "Normal", action.capitalize(), f"secret {action}")
         return self._succeed(this, action, binding=wanted.target.name)
+
+    def _filled(self, wanted: ExternalSecret, values: Mapping[str, Plaintext]) -> Filled:
+        """Give data and metadata: by the template where there is one, else values and marks as they are.
+
+        Raises:
+            Refused: the template cannot do it. WorldFailed: what it names is not there, or cannot be read.
+        """
+        if wanted.target.template is None:
+            return Filled(values=values, labels=wanted.labels, annotations=wanted.annotations)
+        return fill(wanted.target.template, values, partial(self._texts, wanted.namespace))
+
+    def _texts(self, namespace: str, kind: str, name: str) -> Mapping[str, bytes] | None:
+        """Give the data of a ConfigMap or Secret that a template names, None where there is none."""
+        try:
+            found = self._cluster.get(CONFIG_MAP if kind == "ConfigMap" else SECRET, name, namespace)
+        except NotFound:
+            return None
+        if kind == "ConfigMap":
+            return {key: str(text).encode() for key, text in (found.body.get("data") or {}).items()}
+        return {key: value.reveal() for key, value in SecretData.of(found.body).items()}
 
     def _act(self, this: _Pass, secret: Manifest) -> str:
         wanted, live = this.wanted, this.live

@@ -19,8 +19,9 @@ from secretsops.external.gather import EntryFailed, Gathered, gather
 from secretsops.external.generating import Generators
 from secretsops.external.model import ExternalSecret
 from secretsops.external.reading import StoreReader
-from secretsops.external.rewrite import Transform, no_templates
+from secretsops.external.rewrite import Transform
 from secretsops.external.survival import is_outage
+from secretsops.external.template import transformed
 from secretsops.manifest import Manifest, ObjectKey
 
 Found = Mapping[StoreRef, Manifest | None]
@@ -36,7 +37,7 @@ class Values:
         generators: Generators,
         *,
         demand: Demand | None = None,
-        transform: Transform = no_templates,
+        transform: Transform = transformed,
     ) -> None:
         self._stores = stores
         self._generators = generators

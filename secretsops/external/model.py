@@ -162,9 +162,8 @@ def _may_bind(annotations: Any, sources: Sequence[Mapping[str, Any]]) -> bool:
 def _target(spec: Mapping[str, Any], name: str) -> Target:
     body = _map(spec, "target")
     template, kind = body.get("template"), body.get("manifest")
-    for part in ("template", "manifest"):
-        if body.get(part):
-            raise _unsupported(f"spec.target.{part}")
+    if kind:
+        raise _unsupported("spec.target.manifest")
     if isinstance(template, dict) and template.get("engineVersion") not in {None, "", "v2"}:
         raise _unsupported(f"template engine {str(template['engineVersion'])[:20]}")
     return Target(

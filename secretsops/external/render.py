@@ -19,6 +19,7 @@ from secretsops.external.model import (
     ExternalSecret,
     object_hash,
 )
+from secretsops.external.template import Filled
 from secretsops.manifest import Manifest
 from secretsops.secret import Plaintext, SecretData
 
@@ -72,15 +73,15 @@ def own_keys(wanted: ExternalSecret, live: Manifest) -> list[str]:
     return sorted(written or (there if untouched and wanted.target.creation not in _KEEPS_FOREIGN else ()))
 
 
-def compose(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> Manifest:
+def compose(wanted: ExternalSecret, filled: Filled, live: Manifest | None) -> Manifest:
     """Give the Secret as it should be, on top of the one that is there; it carries that one's resourceVersion.
 
     Owner and Orphan replace all data; Merge and CreateOrMerge lay theirs over it and take away what they laid before.
     """
-    return Manifest(_body(wanted, values, live))
+    return Manifest(_body(wanted, filled, live))
 
 
-def _body(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> dict[str, Any]:
+def _body(wanted: ExternalSecret, filled: Filled, live: Manifest | None) -> dict[str, Any]:
     old: dict[str, Any] = live.body if live is not None else {"apiVersion": "v1", "kind": "Secret"}
     metadata = dict(old.get("metadata") or {"name": wanted.target.name, "namespace": wanted.namespace})
     old_data: dict[str, str] = dict(old.get("data") or {})
@@ -90,23 +91,31 @@ def _body(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifes
     data = old_data
     if not frozen:
         # Compat: of an existing immutable target nothing but the marks is touched, as with the peer.
-        data = SecretData(values).encoded()
+        data = SecretData(filled.values).encoded()
         if wanted.target.creation in _KEEPS_FOREIGN:
             data = {key: text for key, text in old_data.items() if key not in owned["data"]} | data
         # Compat: labels and annotations once copied and now gone leave the Secret, at any length of the name.
-        labels = {key: text for key, text in labels.items() if key not in owned["labels"]} | dict(wanted.labels)
+        labels = {key: text for key, text in labels.items() if key not in owned["labels"]} | dict(filled.labels)
         annotations = {key: text for key, text in annotations.items() if key not in owned["annotations"]}
-        annotations |= dict(wanted.annotations)
+        annotations |= dict(filled.annotations)
+        if filled.finalizers:
+            metadata["finalizers"] = list(dict.fromkeys([*(metadata.get("finalizers") or []), *filled.finalizers]))
     labels[MANAGED] = "true"
     labels.pop(CREATED_BY, None)
     if wanted.target.creation == "Owner":
         labels[CREATED_BY] = created_by(wanted)
     annotations[DATA_HASH] = data_hash(SecretData.of({"data": data}))
     metadata |= {"labels": labels, "annotations": annotations, "ownerReferences": _owners(wanted, metadata)}
-    body = {**old, "metadata": metadata, "data": data, "type": old.get("type") or "Opaque"}
+    body = {**old, "metadata": metadata, "data": data, "type": _type(old, filled, frozen=frozen)}
     if wanted.target.immutable:
         body["immutable"] = True
     return body
+
+
+def _type(old: Mapping[str, Any], filled: Filled, *, frozen: bool) -> str:
+    """Give the type: the template's, else the one that is there."""
+    wanted = "" if frozen else filled.kind
+    return wanted or str(old.get("type") or "Opaque")
 
 
 def _owners(wanted: ExternalSecret, metadata: Mapping[str, Any]) -> list[dict[str, Any]]:

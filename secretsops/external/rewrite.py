@@ -23,11 +23,6 @@ Transform = Callable[[str, str], str]
 """Renders a template over one key: template, key; gives the new key."""
 
 
-def no_templates(_template: str, _key: str) -> str:
-    """Refuse: where there is no template engine, no key is made by one."""
-    raise InvalidManifest("rewrite.transform is not supported", reason="Unsupported", hint="use rewrite.regexp")
-
-
 def rewritten(
     values: Mapping[str, Plaintext], operations: Sequence[Rewrite], transform: Transform
 ) -> dict[str, Plaintext]:

@@ -15,13 +15,13 @@ from typing import Any
 from secretsops.errors import TemplateFailed
 from secretsops.templating.evaluator import Function, Run
 from secretsops.templating.gotypes import StringMap
+from secretsops.templating.lexer import Lexer
 from secretsops.templating.meter import Limits, Meter, limit
-from secretsops.templating.nodes import Node
 from secretsops.templating.parser import parse
 from secretsops.templating.tables import argo_cd, external_secrets, method, sprig
 from secretsops.templating.world import REAL, World
 
-__all__ = ["Limits", "Template", "World", "argo_cd", "as_go", "external_secrets", "sprig"]
+__all__ = ["DEFAULT_LIMITS", "Limits", "Meter", "Template", "World", "argo_cd", "as_go", "external_secrets", "sprig"]
 
 DEFAULT_LIMITS = Limits()
 
@@ -45,8 +45,9 @@ class Template:
         left: str = "{{",
         right: str = "}}",
         limits: Limits = DEFAULT_LIMITS,
+        meter: Meter | None = None,
     ) -> Template:
-        """Read a template; `functions` are sprig's where none are given.
+        """Read a template; `functions` are sprig's where none are given. `meter` pays where several share a budget.
 
         Raises:
             TemplateFailed: reason `TemplateSyntax` with line and column, or `TemplateLimit`.
@@ -55,16 +56,27 @@ class Template:
             raise limit("the template's text is too long")
         table = functions if functions is not None else sprig()
         try:
-            trees: Mapping[str, list[Node]] = parse(text, table, left, right)  # type: ignore[assignment]
+            tokens = Lexer(text, left, right).tokens()
+            if meter is not None:
+                meter.step(4 * len(tokens))
+            trees = parse(text, tokens, table)
         except RecursionError:
             raise limit("the template is nested too deep") from None
         return cls(text=text, trees=trees, functions=table, missing_key_fails=missing_key_fails)
 
-    def render(self, data: Mapping[Any, Any], *, limits: Limits = DEFAULT_LIMITS, world: World = REAL) -> bytes:
+    def render(
+        self,
+        data: Mapping[Any, Any],
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        world: World = REAL,
+        meter: Meter | None = None,
+    ) -> bytes:
         """Give the output for a root of texts (`str` to `bytes`, a Go map[string]string) or of any plain data.
 
         A mapping whose values are all bytes is a map[string]string, as External Secrets and Sealed Secrets have it;
-        any other becomes a map[string]interface {}, see `as_go`.
+        any other becomes a map[string]interface {}, see `as_go`. `meter` takes the place of `limits` where several
+        renderings share a budget.
 
         Raises:
             TemplateFailed: with line, column and kind of what went wrong; never a value.
@@ -79,7 +91,7 @@ class Template:
             self.trees,
             self.functions,
             method,
-            meter=Meter(limits, world.tick),
+            meter=meter or Meter(limits, world.tick),
             world=world,
             missing_key_fails=self.missing_key_fails,
         )

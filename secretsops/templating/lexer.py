@@ -9,8 +9,11 @@ import re
 from dataclasses import dataclass
 
 from secretsops.errors import TemplateFailed
+from secretsops.templating.meter import limit
 
 KEYWORDS = frozenset({"block", "break", "continue", "define", "else", "end", "if", "nil", "range", "template", "with"})
+TOKEN_LIMIT = 50_000
+"""Tokens of one template: some 10,000 actions; reading them takes a third of a second."""
 _SPACES = " \t\r\n"
 _SPACE = re.compile(r"[ \t\r\n]+")
 _WORD = re.compile(r"\w+")
@@ -127,6 +130,8 @@ class Lexer:
             if depth < 0:
                 raise self._error("unexpected right paren", at)
             self._tokens.append(token)
+            if len(self._tokens) > TOKEN_LIMIT:
+                raise limit("more actions than a template may hold")
             self._position = at + len(token.text)
 
     def _next(self, at: int) -> Token:

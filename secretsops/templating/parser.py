@@ -9,7 +9,7 @@ import re
 from collections.abc import Container, Sequence
 
 from secretsops.errors import TemplateFailed
-from secretsops.templating.lexer import Lexer, Token, syntax_error
+from secretsops.templating.lexer import Token, syntax_error
 from secretsops.templating.nodes import (
     Action,
     Bool,
@@ -53,20 +53,20 @@ _SHOWN = 40
 _END, _ELSE = "end", "else"
 
 
-def parse(text: str, functions: Container[str], left: str, right: str) -> dict[str, Sequence[Node]]:
-    """Give the template and all it defines by name; its own name is the empty string.
+def parse(text: str, tokens: Sequence[Token], functions: Container[str]) -> dict[str, Sequence[Node]]:
+    """Give the template and all it defines by name; its own name is the empty string. `text` is for places in errors.
 
     Raises:
         TemplateFailed: it does not parse; reason `TemplateSyntax`, with line and column.
     """
-    return _Parser(text, functions, left, right).parse()
+    return _Parser(text, tokens, functions).parse()
 
 
 class _Parser:
-    def __init__(self, text: str, functions: Container[str], left: str, right: str) -> None:
+    def __init__(self, text: str, tokens: Sequence[Token], functions: Container[str]) -> None:
         self._text = text
         self._functions = functions
-        self._tokens = Lexer(text, left, right).tokens()
+        self._tokens = tokens
         self._at = 0
         self._variables = ["$"]
         self._ranges = 0

@@ -1,6 +1,6 @@
 """Recorded behaviour of External Secrets 2.9.0: property paths, and admission and traces on a real API server.
 
-Not wired, because what they judge is not built: `templates`, `admission` of kinds we have no CRD for and of the
+Not wired, because what they judge is not built: `admission` of kinds we have no CRD for and of the
 webhook, and the traces that `not_built` names.
 """
 
@@ -40,6 +40,7 @@ from tests.conformance.external_traces import (
     told,
 )
 from tests.conformance.frame import better, parameters, root, upstream
+from tests.conformance.render_template import render
 
 SUITE = root() / "external-secrets"
 DIALECTS = {"vault": "vault", "aws_secretsmanager": "aws", "aws_parameterstore": "aws"}
@@ -70,6 +71,33 @@ def _look_up(case: dict[str, Any], dialect: str) -> dict[str, Any]:
     except SecretsOpsError:
         return {"error": True}
     return {"missing": True} if found is None else {"value_b64": base64.b64encode(found.reveal()).decode()}
+
+
+# --- Templates ----------------------------------------------------------------------------------------
+
+
+@cache
+def _templates() -> dict[str, dict[str, Any]]:
+    path = SUITE / "templates" / "cases.json"
+    return {case["name"]: case for case in json.loads(path.read_text())} if path.is_file() else {}
+
+
+@pytest.mark.parametrize("case_id", parameters("external-secrets/templates", _templates()))
+def test_a_template_renders_as_recorded(case_id: str) -> None:
+    """The same data, labels and annotations to the byte, or an error where the peer had one."""
+    case = _templates()[case_id.rpartition("/")[2]]
+    data = {key: text.encode() for key, text in case["data"].items()}
+    data |= {key: base64.b64decode(text) for key, text in case.get("data_b64", {}).items()}
+    how = (case.get("scope", "Values"), case.get("target", "Data"), case.get("decoding", ""))
+    expect = case["expect"]
+    if expect.get("error"):
+        with pytest.raises(SecretsOpsError):
+            render(case["template"], data, *how)
+        return
+    wanted = {"out": expect["output_b64"]} if "output_b64" in expect else expect.get("data_b64") or {}
+    got = render(case["template"], data, *how)
+    assert wanted == {key: base64.b64encode(value).decode() for key, value in got["data"].items()}
+    assert (expect.get("labels") or {}, expect.get("annotations") or {}) == (got["labels"], got["annotations"])
 
 
 # --- Traces --------------------------------------------------------------------------------------------

@@ -465,7 +465,7 @@ def test_all_or_nothing(world: World, spine: ExternalSecrets) -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [{"refreshInterval": "soon"}, {"target": {"template": {"data": {"a": "b"}}}}, {"data": []}]
+    "spec", [{"refreshInterval": "soon"}, {"target": {"template": {"engineVersion": "v1"}}}, {"data": []}]
 )
 def test_an_invalid_spec_is_said_and_not_tried_again(
     world: World, spine: ExternalSecrets, spec: dict[str, Any]

@@ -27,6 +27,7 @@ from secretsops.external.references import KeyRef
 from secretsops.external.render import compose, created_by, data_hash, field_manager, is_intact
 from secretsops.external.status import is_ready, stamp, with_ready
 from secretsops.external.store import admits, needs_labels, read_store
+from secretsops.external.template import Filled
 from secretsops.external.vault import Vault
 from secretsops.manifest import Manifest
 from secretsops.ownership import Create, Leave, Refuse, Update, Write, decide_external
@@ -69,7 +70,7 @@ def test_data_from_comes_before_data_and_entries_may_name_their_store() -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        {"target": {"template": {"data": {"a": "b"}}}},
+        {"target": {"template": {"engineVersion": "v1", "data": {"a": "b"}}}},
         {"target": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}},
     ],
 )
@@ -189,7 +190,8 @@ def test_field_managers_of_long_names_are_digests() -> None:
 
 def decide(wanted: ExternalSecret, values: Mapping[str, Plaintext], live: Manifest | None) -> Write:
     """Compose and decide, as the spine does."""
-    composed = compose(wanted, values, live)
+    filled = Filled(values=values, labels=wanted.labels, annotations=wanted.annotations)
+    composed = compose(wanted, filled, live)
     return decide_external(composed, live, name=wanted.name, creation=wanted.target.creation)
 
 

@@ -32,6 +32,8 @@ COSTLY = {
     "doubles itself": '{{ define "a" }}{{ template "a" . }}{{ template "a" . }}{{ end }}{{ template "a" . }}',
     "parentheses": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
     "blocks": "{{ if true }}" * 5000 + "{{ end }}" * 5000,
+    "actions": "{{ 1 }}" * 140_000,
+    "spaces": "{{" + " " * 1_000_000,
     "else if": "{{ if false }}" + "{{ else if false }}" * 5000 + "{{ end }}",
     "holds itself": '{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ $d }}',
     "holds itself, as JSON": '{{ $d := dict }}{{ $_ := set $d "d" $d }}{{ mustToJson $d }}',
