@@ -57,7 +57,7 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (proof.plan, proof.lint, verify):
+for _command in (proof.plan, proof.lint, verify, proof.gap):
     recover.add_command(_command)
 
 

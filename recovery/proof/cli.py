@@ -97,6 +97,43 @@ def lint(doors: Doors, /, strict: bool, output: str, ignored: tuple[str, ...], *
     return 1 if counts["error"] or (strict and counts["warning"]) else 0
 
 
+@click.command(epilog="Example: secretsops recover gap --repo https://git.example/estate.git --context prod")
+@estate_options
+@INSTALLED
+@click.option("--context", default="", help="The living cluster: read, never written.")
+@click.option("--kubeconfig", default="", help="Where it is; kubectl's rules where not given.")
+@click.option("--ignore-file", default="", help="Gaps that are meant, with reasons (kind GapIgnore).")
+@click.option("--all", "everything", is_flag=True, help="Show what is ignored, too.")
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@click.pass_obj
+def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output: str, **options: Any) -> int:
+    """Say what lives in a cluster that Git would not recreate; exit code 1 on any gap that is not ignored.
+
+    Unowned objects, Secrets made by hand, drift, fields set by hand, data of volumes, custom objects whose controller
+    is not in Git; ranked by what depends on them.
+    """
+    import secrets
+
+    from recovery.proof.gap import body_of, gaps, read_ignores, table
+    from recovery.proof.graph import build
+    from recovery.proof.living import living, masking
+    from recovery.proof.subject import Subject
+
+    where = {name: options[name] for name in ("repo", "revision", "path", "file")}
+    ignores = read_ignores(read_input(ignore_file), source=ignore_file) if ignore_file else []
+    estate = estate_of(doors.git(), doors.renderer(), Choice(**where))
+    subject = Subject(estate=estate, graph=build(estate, installed=read_installed(options["install"])))
+    masked = masking(secrets.token_bytes(32))
+    live, unread = living(doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context)), masked)
+    found = gaps(subject, live, ignores, doors.clock.now().date(), masked=masked)
+    body = {**body_of(found), "unread": unread}
+    text = table(found, everything=options["everything"]) if output == "table" else formatted(body, output)
+    write_output(text.encode())
+    for kind in unread:
+        click.echo(f"could not be read, so nothing is known of it: {kind}", err=True)
+    return 1 if found.new or unread else 0
+
+
 def _target(doors: Doors, options: dict[str, Any]) -> Target:
     from recovery.proof.subject import NEWEST, Target
     from recovery.proof.target import read_target

@@ -95,7 +95,7 @@ class Graph:
         for edge in self.edges:
             for key in {edge.need.key, *edge.by} - {edge.needer}:
                 users.setdefault(key, set()).add(edge.needer)
-        return {key: len(_reached(key, users)) for key in users}
+        return {key: len(reached(key, users)) for key in users}
 
     def cycles(self) -> list[list[ObjectKey]]:
         """Give each set of objects that cannot do without one another, ordered by name.
@@ -110,7 +110,8 @@ class Graph:
         )
 
 
-def _reached(start: ObjectKey, users: Mapping[ObjectKey, set[ObjectKey]]) -> set[ObjectKey]:
+def reached(start: ObjectKey, users: Mapping[ObjectKey, set[ObjectKey]]) -> set[ObjectKey]:
+    """Give whoever uses an object, directly or not."""
     seen: set[ObjectKey] = set()
     todo = [start]
     while todo:
