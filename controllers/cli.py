@@ -39,10 +39,11 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 @click.command(epilog="Example: secretsops install --namespace kube-system | kubectl apply --server-side -f -")
 @click.option("--namespace", default=NAMESPACE, show_default=True, help="Where the controller runs.")
 @click.option("--image", default=IMAGE, show_default=True, help="Its image.")
+@click.option("--legacy-open-api", "open_api", is_flag=True, help="Let every authenticated user in, as upstream does.")
 @click.option("-o", "output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
-def install(namespace: str, image: str, output: str) -> None:
+def install(namespace: str, image: str, output: str, open_api: bool) -> None:
     """Print the manifests that install the controller."""
-    bodies = [manifest.body for manifest in manifests(namespace=namespace, image=image)]
+    bodies = [manifest.body for manifest in manifests(namespace=namespace, image=image, open_api=open_api)]
     if output == "json":
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": bodies}, indent=2) + "\n"
     else:
@@ -73,7 +74,7 @@ def install(namespace: str, image: str, output: str) -> None:
 @click.pass_obj
 def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leader_elect: bool, **given: Any) -> None:
     """Run the in-cluster controller."""
-    from controllers.leader import Election
+    from controllers.leader import Election, Fenced
     from controllers.loop import Loop, Runtime
     from controllers.process import DRAIN, harden, until_told_to_stop
 
@@ -84,9 +85,10 @@ def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leade
     harden()
     namespace = given["namespace"] or _own_namespace()
     cluster = doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context, user_agent="secretsops-controller"))
-    runtime = Runtime(cluster=cluster, clock=doors.clock, doors=doors, namespace=namespace, options=given)
-    parts = _parts(names, runtime)
     election = Election(cluster, doors.clock, namespace=namespace, identity=_identity()) if leader_elect else None
+    door: Any = Fenced(cluster, election.leads) if election else cluster
+    runtime = Runtime(cluster=door, clock=doors.clock, doors=doors, namespace=namespace, options=given)
+    parts = _parts(names, runtime)
     loop = Loop(runtime, parts, election)
     servers = _listen(given, routes_of(loop, parts), metrics_of(loop, parts))
     loop.start()

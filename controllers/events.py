@@ -6,9 +6,9 @@ five minutes. An event that cannot be written is dropped. Never here: values; a 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +54,7 @@ class Events:
         self._component = component
         self._clock = clock
         self._lock = threading.Lock()
+        self._number = itertools.count()
         self._seen: OrderedDict[tuple[str, str, str, str], _Seen] = OrderedDict()
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
 
@@ -101,7 +102,9 @@ class Events:
         self, about: Manifest, kind: str, reason: str, message: str, same: tuple[str, str, str, str], now: float
     ) -> None:
         namespace, stamp = about.namespace or "default", self._stamp()
-        name = f"{about.name[:200].rstrip('-.')}.{uuid.uuid4().hex[:16]}"
+        # As client-go names them: in order of time.
+        moment = int(self._clock.now().timestamp() * 1e6) * 1000 + next(self._number) % 1000
+        name = f"{about.name[:200].rstrip('-.')}.{moment:x}"
         body = {
             "apiVersion": "v1",
             "kind": "Event",

@@ -15,17 +15,28 @@ from secretsops.manifest import Manifest, load_all
 NAMESPACE = "kube-system"
 """Where upstream's clients look for the controller."""
 IMAGE = f"secretsops/controller:{__version__}"
+PROXIER = "sealed-secrets-service-proxier"
 _CLUSTER_SCOPED = ("ClusterRole", "ClusterRoleBinding")
 _ALWAYS_THERE = ("kube-system", "default", "kube-public", "kube-node-lease")
 
 
-def manifests(*, namespace: str = NAMESPACE, image: str = IMAGE) -> list[Manifest]:
-    """Give everything to apply, CRDs first, in an order that works for `kubectl apply`."""
+def manifests(*, namespace: str = NAMESPACE, image: str = IMAGE, open_api: bool = False) -> list[Manifest]:
+    """Give everything to apply, CRDs first, in an order that works for `kubectl apply`.
+
+    `open_api` lets every authenticated user fetch the certificate and verify through the service proxy, as upstream's
+    manifests do.
+    """
     found = definitions()
     if namespace not in _ALWAYS_THERE:
         found.append(Manifest({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}))
     text = resources.files("controllers").joinpath("deploy/controller.yaml").read_bytes()
-    return found + [_placed(manifest, namespace, image) for manifest in load_all(text, source="controller.yaml")]
+    placed = [_placed(manifest, namespace, image) for manifest in load_all(text, source="controller.yaml")]
+    if open_api:
+        everybody = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"}
+        for manifest in placed:
+            if (manifest.kind.kind, manifest.name) == ("RoleBinding", PROXIER):
+                manifest.body["subjects"].append(everybody)
+    return found + placed
 
 
 def definitions() -> list[Manifest]:

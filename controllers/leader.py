@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from secretsops.errors import AlreadyExists, Conflict, NotFound, SecretsOpsError
+from secretsops.errors import AlreadyExists, Conflict, NotFound, SecretsOpsError, WorldFailed
 from secretsops.logs import fields
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Clock, Cluster
@@ -25,6 +25,30 @@ LEASE = GroupVersionKind("coordination.k8s.io", "v1", "Lease")
 LEASE_NAME = "secretsops-controller"
 DURATION, RENEW_DEADLINE, RETRY = 15.0, 10.0, 2.0
 """Seconds: how long a lease counts, how long its holder may fail to renew, pause between attempts."""
+
+
+class NotLeading(WorldFailed):
+    """A write was held back: the lease is not held for certain any more, and another may act already."""
+
+
+class Fenced:
+    """A cluster door whose writes go out only while `holds` says that the lease is ours.
+
+    Whoever lost it stops between two requests, RENEW_DEADLINE after its last renewal and DURATION - RENEW_DEADLINE
+    before the next holder begins. A write that is on its way in that moment meets a resourceVersion, a uid or a name
+    that the next holder's work changed (SECURITY.md §3).
+    """
+
+    def __init__(self, cluster: Cluster, holds: Callable[[], bool]) -> None:
+        self._cluster, self._holds = cluster, holds
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _WRITES and not self._holds():
+            raise NotLeading("the lease is not held: nothing is written", hint="the holder writes; look at the Lease")
+        return getattr(self._cluster, name)
+
+
+_WRITES = frozenset({"create", "replace", "patch", "apply", "delete"})
 
 
 class Election:

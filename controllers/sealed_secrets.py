@@ -14,11 +14,12 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from controllers.sealed_view import View, masked
+from controllers.sealed_view import View, managers, masked
 from controllers.sealing_metrics import SealingMetrics
 from secretsops.clock import SystemClock
 from secretsops.errors import (
     AlreadyExists,
+    CannotUnseal,
     Conflict,
     Invalid,
     NotFound,
@@ -51,17 +52,29 @@ Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
 
 SYNCED = "Synced"
+PEER, OURS = "controller", frozenset({"secretsops-controller"})
+"""Field managers: the peer's (its program's name), and ours."""
 BLIPS = 3
 """Passes in a row that may fail because of the API server before status says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doing:
-    """What the passes are asked for beside the work itself."""
+    """What the passes are asked for beside the work itself.
+
+    `held_back` says why nothing may be written now ("" when it may), `acknowledged` whether drift of Secrets that
+    another controller made may be healed already (SECURITY.md §9).
+    """
 
     update_status: bool = True
     accept_v1: bool = True
     old_gc: bool = False
+    held_back: Callable[[], str] = lambda: ""
+    acknowledged: Callable[[], bool] = lambda: True
+
+
+COMPARED = "compared"
+"""What a pass did beside a living peer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +113,7 @@ class SealedSecrets:
         self._closed: set[ObjectKey] = set()
         self._said: dict[ObjectKey, str] = {}
         self._blips: dict[ObjectKey, int] = {}
+        self._compared: dict[ObjectKey, tuple[str, str]] = {}
 
     # --- what others ask
     def closed(self) -> list[ObjectKey]:
@@ -132,6 +146,8 @@ class SealedSecrets:
         Raises:
             SecretsOpsError: it could not be done; status and event say why, the queue tries again.
         """
+        if self._doing.held_back():
+            return self._compare(key)
         self._metrics.asked()
         # 1. Observe the SealedSecret. Compat: one that is being deleted makes no Secret anew.
         sealed = self._sealed(key)
@@ -155,6 +171,38 @@ class SealedSecrets:
         self._report(key, sealed, None, changed=done != "unchanged")
         self._view.settled(sealed)
         return done
+
+    def _compare(self, key: ObjectKey) -> str:
+        """Say what a pass would do, and do nothing; an object that did not change since is not looked at again."""
+        seen = self._view.secret(key)
+        version = seen.resource_version if seen else ""
+        known = self._compared.get(key)
+        if known is not None and known[0] == version and self._view.sealed(key) is None:
+            return COMPARED
+        sealed = self._sealed(key)
+        if sealed is None:
+            self._compared.pop(key, None)
+            return "gone"
+        try:
+            wanted = masked(self._open(key, sealed).secret)
+            live = seen if self._view.watches_secrets else self._masked_live(key)
+            decision = decide_unsealed(wanted, live, sealed.uid, renewed=_is_renewed(sealed))
+            self._compared[key] = (version, type(decision).__name__.lower())
+        except (CannotUnseal, Refused):
+            self._compared[key] = (version, "closed")
+        self._view.settled(sealed)
+        return COMPARED
+
+    def compared(self) -> dict[str, float]:
+        """Count the objects by what would be done with them: leave, create, update, refuse, closed."""
+        found: dict[str, float] = {}
+        for _, outcome in self._compared.copy().values():
+            found[outcome] = found.get(outcome, 0.0) + 1
+        return found
+
+    def _masked_live(self, key: ObjectKey) -> Manifest | None:
+        live = self._live(key)
+        return masked(live) if live is not None else None
 
     def _sealed(self, key: ObjectKey) -> Manifest | None:
         if self._view.is_gone(key):
@@ -232,9 +280,24 @@ class SealedSecrets:
                     self._left[key] = (*state, left.resource_version)
                     return done
         live = self._live(key)
-        done, left = self._act(decide_unsealed(opened.secret, live, sealed.uid, renewed=renewed), live)
+        decision = decide_unsealed(opened.secret, live, sealed.uid, renewed=renewed)
+        if isinstance(decision, Update) and live is not None and not renewed:
+            self._refuse_adopted(live)
+        done, left = self._act(decision, live)
         self._left[key] = (*state, left.resource_version)
         return done
+
+    def _refuse_adopted(self, live: Manifest) -> None:
+        """Refuse to heal a Secret that another controller made until a week of looking at it is over (SECURITY.md §9).
+
+        One that its SealedSecret's change asks for is written all the same.
+        """
+        if not self._doing.acknowledged() and PEER in managers(live) and not managers(live) & OURS:
+            raise Refused(
+                f'Secret "{live.name}" differs from its SealedSecret; another controller made it, so it stays as it is',
+                reason="Adopted",
+                hint=f"delete it to have it made anew, or annotate it {MANAGED}=true and change the SealedSecret",
+            )
 
     def _live(self, key: ObjectKey) -> Manifest | None:
         try:

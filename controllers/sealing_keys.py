@@ -12,7 +12,7 @@ import datetime as dt
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from secretsops.errors import AlreadyExists, InvalidManifest, NotFound, Refused
@@ -210,7 +210,8 @@ def publish(cluster: Cluster, keys: Keys, *, now: dt.datetime) -> None:
 
 LOOK = 0.5
 RENEWAL_LOOK = 60.0
-"""Seconds between two looks whether a key is due: without any key, and with one."""
+SHADOW_LOOK = 5.0
+"""Seconds between two looks whether a key is due: without any key, with one, and beside a living peer."""
 
 
 class Renewal:
@@ -219,8 +220,10 @@ class Renewal:
     The time for which an empty list has to stay empty starts with the first look, and anew while there are keys.
     """
 
-    def __init__(self, cluster: Cluster, keys: Keys, clock: Clock) -> None:
-        self._cluster, self._keys, self._clock = cluster, keys, clock
+    def __init__(
+        self, cluster: Cluster, keys: Keys, clock: Clock, *, held_back: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._cluster, self._keys, self._clock, self._held_back = cluster, keys, clock, held_back
         self._since: float | None = None
         self._published = ""
         self._starting = True
@@ -234,7 +237,10 @@ class Renewal:
         self.wake.set()
 
     def look(self) -> float:
-        """Mint and publish what is due; gives the seconds until the next look."""
+        """Mint and publish what is due; gives the seconds until the next look. Nothing while we are held back."""
+        if self._held_back():
+            self._asked.clear()
+            return SHADOW_LOOK
         now, keys = self._clock.now(), self._keys
         if self._since is None or len(keys.ring):
             self._since = self._clock.monotonic()

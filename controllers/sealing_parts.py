@@ -6,15 +6,18 @@ key is due.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from controllers.sealed_secrets import Doing, SealedSecrets
+from controllers.metrics import Metrics, label_text
+from controllers.sealed_secrets import COMPARED, Doing, SealedSecrets
 from controllers.sealed_view import View, masked, of_secret
 from controllers.sealing_flags import Settings, read_settings
 from controllers.sealing_http import routes
 from controllers.sealing_keys import SELECTOR, Keys, Renewal
 from controllers.sealing_metrics import SealingMetrics
+from controllers.shadow import LOOK, Adoption, Shadow
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ports import EventType
 from secretsops.sealing.sealed import SEALED_SECRET, SECRET
@@ -34,7 +37,15 @@ def build(runtime: Runtime) -> Sequence[Part]:
     settings = read_settings(runtime.namespace, runtime.options)
     keys, view = Keys(settings.policy), View(watches_secrets=not settings.skip_recreate)
     metrics = SealingMetrics(omit_labels=settings.omit_labels)
-    doing = Doing(update_status=settings.update_status, accept_v1=settings.accept_v1, old_gc=settings.old_gc)
+    shadow = Shadow(runtime.cluster, runtime.clock, namespace=runtime.namespace)
+    adoption = Adoption(runtime.cluster, runtime.clock, namespace=runtime.namespace)
+    doing = Doing(
+        update_status=settings.update_status,
+        accept_v1=settings.accept_v1,
+        old_gc=settings.old_gc,
+        held_back=shadow.why,
+        acknowledged=adoption.is_over,
+    )
     spine = SealedSecrets(
         runtime.cluster,
         lambda: keys.ring,
@@ -44,7 +55,20 @@ def build(runtime: Runtime) -> Sequence[Part]:
         metrics=metrics,
         clock=runtime.clock,
     )
-    renewal = Renewal(runtime.cluster, keys, runtime.clock)
+    renewal = Renewal(runtime.cluster, keys, runtime.clock, held_back=shadow.why)
+
+    own = Metrics()
+    own.gauge("sealing_shadow", "1 beside a living peer: nothing is written.", lambda: {"": float(shadow.is_seen)})
+    own.gauge(
+        "sealing_compared",
+        "SealedSecrets by what would be done, beside a living peer.",
+        lambda: {label_text({"outcome": name}): number for name, number in spine.compared().items()},
+    )
+    own.gauge("sealing_keys", "Sealing keys by use.", lambda: _by_state(keys))
+
+    def reconcile(key: ObjectKey) -> Result:
+        action = spine.reconcile(key)
+        return Result(action=action, again_after=LOOK if action == COMPARED else 0.0)
 
     def missing() -> str:
         return "" if keys.ring.sealing_key(runtime.clock.now()) else "there is no key to seal with yet"
@@ -52,20 +76,23 @@ def build(runtime: Runtime) -> Sequence[Part]:
     return [
         Part(
             name="sealed-secrets",
-            watched=[*_watched_keys(runtime, settings, keys, spine), *_watched(settings, view, spine)],
-            reconcile=lambda key: Result(action=spine.reconcile(key)),
-            ticks=[Tick(name="keys", act=renewal.look, wake=renewal.wake)],
+            watched=[*_watched_keys(runtime, settings, keys, spine), *_watched(settings, view, spine, shadow)],
+            reconcile=reconcile,
+            ticks=[
+                Tick(name="shadow", act=shadow.look),
+                Tick(name="keys", act=renewal.look, wake=renewal.wake),
+            ],
             routes=routes(
                 lambda: keys.ring, runtime.clock, rate=settings.rate, burst=settings.burst, told=metrics.answered
             ),
             unready=missing,
-            exposed=metrics.text,
+            exposed=lambda: metrics.text() + own.text(),
             asked=renewal.ask,
         )
     ]
 
 
-def _watched(settings: Settings, view: View, spine: SealedSecrets) -> list[Watched]:
+def _watched(settings: Settings, view: View, spine: SealedSecrets, shadow: Shadow) -> list[Watched]:
     """Give the watches of the objects themselves. Compat: of Secrets all are watched, whatever the label selector."""
     from controllers.loop import Watched
     from controllers.reflector import Selection
@@ -79,13 +106,23 @@ def _watched(settings: Settings, view: View, spine: SealedSecrets) -> list[Watch
             return [key] if spine.makes_anew(manifest, key) else []
         return [] if spine.is_as_left(manifest, key) else [key]
 
+    def keep(sealed: Manifest) -> Manifest:
+        shadow.mark(sealed)
+        return view.keep(sealed)
+
     found = []
     for namespace in settings.namespaces:
         selection = Selection(kind=SEALED_SECRET, namespace=namespace, label_selector=settings.label_selector)
-        found.append(Watched(selection=selection, keys=view.changed, keep=view.keep))
+        found.append(Watched(selection=selection, keys=view.changed, keep=keep))
         if view.watches_secrets:
             found.append(Watched(selection=Selection(kind=SECRET, namespace=namespace), keys=secret, keep=masked))
     return found
+
+
+def _by_state(keys: Keys) -> dict[str, float]:
+    counted = Counter(str(key.state) for key in keys.ring)
+    counted["broken"] = len(keys.broken)
+    return {label_text({"state": state}): float(number) for state, number in counted.items()}
 
 
 def _watched_keys(runtime: Runtime, settings: Settings, keys: Keys, spine: SealedSecrets) -> list[Watched]:

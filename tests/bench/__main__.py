@@ -1,15 +1,21 @@
 """`make bench`: print what things cost on this machine. It never judges; wall time is the machine's, CPU is ours.
 
-`make bench ARGS='cluster sandbox'` runs the longer ones instead.
+`make bench ARGS='cluster restart sandbox'` runs the longer ones instead.
 """
 
 from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, controller, sandbox, verify
+from tests.bench import cluster, controller, restart, sandbox, verify
 
-BENCHES = {"controller": controller.main, "cluster": cluster.main, "sandbox": sandbox.main, "verify": verify.main}
+BENCHES = {
+    "controller": controller.main,
+    "cluster": cluster.main,
+    "restart": restart.main,
+    "sandbox": sandbox.main,
+    "verify": verify.main,
+}
 
 for name in sys.argv[1:] or ["controller"]:
     if name not in BENCHES:

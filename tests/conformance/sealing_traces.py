@@ -205,6 +205,8 @@ class Trace:
                     raise AssertionError(f"unknown step {action}")
         except ApiError as error:
             self._seen.append({"step": self._step, "api_code": error.code})
+        if action in ("merge", "delete") and what.get("namespace") == self._home:
+            time.sleep(1.0)  # a key's change and the next step reach the controller by two watches
 
     def _replace(self, body: dict[str, Any]) -> None:
         wanted = Manifest(body)

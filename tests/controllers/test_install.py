@@ -79,6 +79,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("", "configmaps"): {"get"},
     ("", "namespaces"): {"get", "list", "watch", "patch"},
     ("", "events"): {"create", "patch"},
+    ("apps", "deployments"): {"list"},
 }
 """Everything that is granted in the whole cluster. Whoever widens this explains it in review."""
 MAY_AT_HOME: dict[tuple[str, str], set[str]] = {
@@ -119,6 +120,12 @@ def test_sealers_reach_the_certificate_alone() -> None:
     role, binding = one("Role", "sealed-secrets-service-proxier"), one("RoleBinding", "sealed-secrets-service-proxier")
     assert all(rule["resourceNames"] for rule in role["rules"])
     assert [(each["kind"], each["name"]) for each in binding["subjects"]] == [("Group", "secretsops:sealers")]
+
+
+def test_the_service_may_be_opened_to_everybody_as_upstream_does() -> None:
+    """`--legacy-open-api`: every authenticated user, beside the named group."""
+    subjects = one("RoleBinding", "sealed-secrets-service-proxier", open_api=True)["subjects"]
+    assert [each["name"] for each in subjects] == ["secretsops:sealers", "system:authenticated"]
 
 
 def test_definitions_come_first_and_a_namespace_where_it_may_be_missing() -> None:

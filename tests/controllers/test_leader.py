@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controllers.leader import DURATION, LEASE, LEASE_NAME, RENEW_DEADLINE, RETRY, Election
+from controllers.leader import DURATION, LEASE, LEASE_NAME, RENEW_DEADLINE, RETRY, Election, Fenced, NotLeading
 from secretsops.clock import SystemClock
 from secretsops.errors import SecretsOpsError, Unreachable
 from secretsops.manifest import Manifest
@@ -199,3 +199,28 @@ def test_a_leader_that_stops_hands_over_at_once(server: Server, run: Callable[[E
     other.join(5)
     kept = server.cluster.get(LEASE, LEASE_NAME, server.namespace).spec
     assert kept["holderIdentity"] == "b", "where work may still go on the lease is kept"
+
+
+def test_a_leader_that_lost_its_lease_writes_nothing_before_the_next_begins() -> None:
+    """Each write asks; reading goes on. Between our last write and the other's first lie five seconds."""
+    cluster, clock = FakeCluster(), Time()
+    first, second = candidate(cluster, clock, "a"), candidate(cluster, clock, "b")
+    attempt(first)
+    attempt(second)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": "default"}}
+    door, other = Fenced(cluster, first.leads), Fenced(cluster, second.leads)
+    door.create(Manifest(body))
+    config = Manifest(body).kind
+    clock.seconds += RENEW_DEADLINE
+    for write in ("create", "replace", "patch", "apply", "delete"):
+        with pytest.raises(NotLeading):
+            getattr(door, write)(Manifest(body))
+    assert door.get(config, "one", "default").name == "one"
+    attempt(second)
+    assert not second.leads()
+    with pytest.raises(NotLeading):
+        other.delete(config, "one", namespace="default")
+    clock.seconds += DURATION - RENEW_DEADLINE
+    attempt(second)
+    assert second.leads()
+    other.delete(config, "one", namespace="default")
