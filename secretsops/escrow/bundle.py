@@ -12,12 +12,12 @@ from typing import Any
 from secretsops.errors import BrokenEscrow, InvalidManifest
 from secretsops.escrow.index import KeyRecord, State
 from secretsops.manifest import Manifest, dump_all, load_all
-from secretsops.sealing.keys import ACTIVE, KEY_LABEL, STATE_ANNOTATION, KeyState, read_key_secret
+from secretsops.sealing.keys import ACTIVE, COMPROMISED, KEY_LABEL, STATE_ANNOTATION, read_key_secret
 from secretsops.secret import Plaintext
 
 PENDING = "pending"
 """Label value of a key whose escrow is not proven yet; upstream ignores it. In a bundle it is what it will become."""
-_STATES = {"compromised": State.COMPROMISED, ACTIVE: State.SEALING, PENDING: State.SEALING}
+_STATES = {COMPROMISED: State.COMPROMISED, ACTIVE: State.SEALING, PENDING: State.SEALING}
 
 
 def records(secrets: Iterable[Manifest]) -> list[KeyRecord]:
@@ -52,8 +52,9 @@ def is_whole(secret: Manifest) -> bool:
 def state_of(secret: Manifest) -> State:
     """Give the state that label and annotation of a key Secret say; an unknown label value means retired."""
     state = _STATES.get(secret.labels.get(KEY_LABEL, ""), State.RETIRED)
-    if state is State.SEALING and secret.annotations.get(STATE_ANNOTATION) == KeyState.OPEN_ONLY:
-        return State.OPEN_ONLY
+    said = secret.annotations.get(STATE_ANNOTATION, ACTIVE)
+    if state is State.SEALING and said != ACTIVE:
+        return State.COMPROMISED if said == COMPROMISED else State.OPEN_ONLY
     return state
 
 

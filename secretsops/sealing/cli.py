@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "diff": ("secretsops.sealing.cli_files:diff", "Compare two SealedSecrets by keys and fingerprints."),
     "edit": ("secretsops.sealing.cli_files:edit", "Edit the values of a SealedSecret; only what changed is sealed."),
+    "keys": ("secretsops.sealing.cli_keys:keys", "Look after the sealing keys: which is used where, and retire them."),
     "lint": ("secretsops.sealing.cli_lint:lint", "Find SealedSecrets that will not open, and say why."),
     "reencrypt": ("secretsops.sealing.cli_reencrypt:reencrypt", "Seal anew, in place, what is not on the newest key."),
     "rm": ("secretsops.sealing.cli_files:remove", "Remove items from a SealedSecret file."),

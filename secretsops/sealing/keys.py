@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 KEY_LABEL = PREFIX + "sealed-secrets-key"
 ACTIVE = "active"
 STATE_ANNOTATION = "secretsops.dev/key-state"
-"""On a key Secret: `open-only` keeps it for opening. Upstream ignores it, so the label stays what it reads."""
+"""On a key Secret: `open-only` and `compromised` keep it for opening, as does any word not known here. Upstream
+ignores it, so the label stays what it reads."""
+COMPROMISED, RETIRED = "compromised", "retired"
+"""Words for a key that somebody else has, and for one that nothing needs any more. As the annotation the first keeps
+what it sealed readable until that is sealed anew; as the label's value each takes the key out of use."""
 KEY_PREFIX = "sealed-secrets-key"
 DEFAULT_BITS = 4096
 DEFAULT_TTL = dt.timedelta(days=3650)
@@ -222,7 +226,7 @@ def read_key_secret(secret: Mapping[str, Any]) -> KeyPair:
         return read_key_pair(
             _data(secret, "tls.key"),
             _data(secret, "tls.crt"),
-            state=KeyState.OPEN_ONLY if annotations.get(STATE_ANNOTATION) == KeyState.OPEN_ONLY else KeyState.ACTIVE,
+            state=KeyState.ACTIVE if annotations.get(STATE_ANNOTATION, ACTIVE) == ACTIVE else KeyState.OPEN_ONLY,
             source=source,
             created=_timestamp(metadata.get("creationTimestamp")),
         )
