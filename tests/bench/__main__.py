@@ -1,5 +1,6 @@
 """`make bench`: print what things cost on this machine. It never judges; wall time is the machine's, CPU is ours.
 
+`make bench ARGS='cluster external sandbox'` runs the longer ones instead.
 `make bench ARGS='cluster restart sandbox'` runs the longer ones instead.
 """
 
@@ -7,11 +8,12 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, controller, restart, sandbox, verify
+from tests.bench import cluster, controller, external, restart, sandbox, verify
 
 BENCHES = {
     "controller": controller.main,
     "cluster": cluster.main,
+    "external": external.main,
     "restart": restart.main,
     "sandbox": sandbox.main,
     "verify": verify.main,
