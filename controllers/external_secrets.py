@@ -144,7 +144,7 @@ class ExternalSecrets:
         for text in told_missing(gathered.absent):
             self._reports.emit(manifest, "Normal", "MissingProviderSecret", text)
         # 6. Decide and act, 7. report.
-        this = _Pass(manifest=manifest, wanted=wanted, live=live, started=started, fallback=fallback)
+        this = _Pass(manifest=manifest, wanted=wanted, live=live, started=gathered.as_of(started), fallback=fallback)
         if not gathered.values and wanted.target.deletion != "Merge":
             return self._later(wanted, self._without_values(this))
         return self._later(wanted, self._write(this, gathered.values))

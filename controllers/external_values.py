@@ -61,7 +61,6 @@ class Values:
         for ref, candidates in order.items():
             if len(candidates) > 1 and self._outages.is_out(_name(stores[ref], wanted.namespace)):
                 candidates.pop(0)
-        self.demand.drop((wanted.namespace, wanted.name))
         while True:
             serving = {ref: candidates[0] for ref, candidates in order.items() if lists[ref]}
             reader = StoreReader(
@@ -80,6 +79,8 @@ class Values:
                 if not self._goes_on(failure, order, stores, wanted, reader):
                     raise
                 continue
+            # Whoever failed goes on waiting: what they want comes along with what others read.
+            self.demand.drop((wanted.namespace, wanted.name))
             return gathered, told(serving)
 
     def is_foreign(self, wanted: ExternalSecret) -> bool:

@@ -225,10 +225,14 @@ class ClusterTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What a store holds under one key at one version: the document as the provider hands it out."""
+    """What a store holds under one key at one version: the document as the provider hands it out.
+
+    `at` is when the request began that brought it, None where nobody took it down.
+    """
 
     document: Plaintext
     version: str = ""
+    at: dt.datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)

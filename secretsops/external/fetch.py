@@ -20,7 +20,7 @@ import datetime as dt
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
@@ -42,6 +42,8 @@ BATCHES_AGAIN = 600.0
 REFUSAL_AGE = 10.0
 """Seconds for which a refusal answers those who only try again."""
 LANE_LIMIT = 4096
+DEPTH = 50
+"""How many batches deep we look for documents that somebody waits for and nobody reads yet."""
 
 More = Callable[[int], Iterable[Ask]]
 """Gives up to so many other documents that somebody waits for."""
@@ -127,7 +129,7 @@ class Shared:
         def get() -> Fetched:
             if ask.metadata:
                 return self._source.metadata(ask.key, ask.version)
-            return self._batched(ask, more) or self._source.fetch(ask.key, ask.version)
+            return self._batched(ask, more, namespace) or self._source.fetch(ask.key, ask.version)
 
         found: Fetched = self._share(ask, get, not_before, namespace, retry=retry)
         return found
@@ -226,10 +228,14 @@ class Shared:
                 slot.failed = (self._clock.monotonic(), error)
                 raise
             self._judge(namespace, None)
-            self._fill(slot, answer, started)
-            return answer
+            return self._fill(slot, answer, started)
 
-    def _fill(self, slot: _Slot, answer: Any, started: dt.datetime) -> None:
+    def _fill(self, slot: _Slot, answer: Any, started: dt.datetime) -> Any:
+        """Keep an answer, with the moment at which its request began; gives it as it is kept."""
+        if isinstance(answer, Mapping):
+            answer = {name: replace(fetched, at=started) for name, fetched in answer.items()}
+        else:
+            answer = replace(answer, at=started)
         documents = answer.values() if isinstance(answer, Mapping) else [answer]
         size = sum(len(fetched.document) for fetched in documents)
         with self._lock:
@@ -241,6 +247,7 @@ class Shared:
                     break
                 if other is not slot and not other.lock.locked():
                     self._drop(name)
+        return answer
 
     def _refused(self, name: Hashable, slot: _Slot, error: StoreRefused, started: dt.datetime, namespace: str) -> None:
         with self._lock:
@@ -268,12 +275,12 @@ class Shared:
 
     # --- Batches ---------------------------------------------------------------------------------------
 
-    def _batched(self, ask: Ask, more: More | None) -> Fetched | None:
+    def _batched(self, ask: Ask, more: More | None, namespace: str) -> Fetched | None:
         """Read a document together with others that somebody waits for; None where it has to be read alone."""
         size = self._source.batch
         if size <= 1 or more is None or ask.version or self._clock.monotonic() < self._batches_from:
             return None
-        others = self._held(more(size * 4), ask, size - 1)
+        others = self._held(more(size * DEPTH), ask, size - 1)
         if not others:
             return None
         try:
@@ -281,11 +288,14 @@ class Shared:
             answers = self._source.fetch_many([ask, *others])
             if not answers:
                 self._batches_from = self._clock.monotonic() + BATCHES_AGAIN
+                self.counts.requests += 1
                 return None
             for other, slot in others.items():
                 answer = answers.get(other)
                 if isinstance(answer, Fetched):
                     self._fill(slot, answer, started)
+                elif answer is not None:
+                    slot.refused[namespace] = (started, answer)
         finally:
             for slot in others.values():
                 slot.lock.release()
@@ -304,7 +314,7 @@ class Shared:
                 continue
             slot = self._slot(other)
             if slot.lock.acquire(blocking=False):
-                if slot.answer is None:
+                if slot.answer is None and not slot.refused:
                     held[other] = slot
                 else:
                     slot.lock.release()

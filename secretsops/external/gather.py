@@ -8,6 +8,7 @@ What never lives here: connections, caches, which Secret the values go into.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -38,11 +39,12 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What came of one entry: `read` or `absent`, the provider's version, and the keys it gave."""
+    """What came of one entry: `read` or `absent`, the provider's version, when it was read, and the keys it gave."""
 
     pull: Pull
     outcome: str
     version: str = ""
+    at: dt.datetime | None = None
     keys: Sequence[str] = ()
 
 
@@ -52,6 +54,14 @@ class Gathered:
 
     values: Mapping[str, Plaintext] = field(repr=False)
     entries: Sequence[Entry]
+
+    def as_of(self, started: dt.datetime) -> dt.datetime:
+        """Give the moment the values are of: that of a document that was read before we began, for somebody else.
+
+        Counting a refresh from there keeps objects that share a document together, so that one request goes on
+        serving them all.
+        """
+        return min([started, *(entry.at for entry in self.entries if entry.at is not None)])
 
     @property
     def absent(self) -> list[Pull]:
@@ -82,27 +92,31 @@ def gather(pulls: Sequence[Pull], reader: Reader, transform: Transform, *, skip_
     entries: list[Entry] = []
     for pull in pulls:
         try:
-            found, version = _pulled(pull, reader, transform)
+            found, version, at = _pulled(pull, reader, transform)
         except SecretsOpsError as error:
             if not (skip_absent and isinstance(error, StoreRefused) and error.reason == "NotFound"):
                 raise EntryFailed(pull, error, entries) from None
             entries.append(Entry(pull=pull, outcome="absent"))
             continue
         values |= found
-        entries.append(Entry(pull=pull, outcome="read", version=version, keys=sorted(found)))
+        entries.append(Entry(pull=pull, outcome="read", version=version, at=at, keys=sorted(found)))
     return Gathered(values=values, entries=entries)
 
 
-def _pulled(pull: Pull, reader: Reader, transform: Transform) -> tuple[dict[str, Plaintext], str]:
+_Pulled = tuple[dict[str, Plaintext], str, dt.datetime | None]
+
+
+def _pulled(pull: Pull, reader: Reader, transform: Transform) -> _Pulled:
     if pull.generator is not None:
         # Compat: what a generator makes is neither converted nor decoded.
         made = rewritten(reader.generate(pull.generator), pull.rewrites, transform)
-        return checked_keys(made), ""
+        return checked_keys(made), "", None
     assert pull.store is not None
     if pull.find is not None:
         found = reader.find(pull.store, pull.find)
         documents = {name: fetched.document for name, fetched in found.items()}
-        return _finished(documents, pull, transform), ""
+        moments = [fetched.at for fetched in found.values() if fetched.at is not None]
+        return _finished(documents, pull, transform), "", min(moments, default=None)
     assert pull.ask is not None
     fetched = reader.read(pull.store, pull.ask)
     dialect = reader.dialect(pull.store)
@@ -110,10 +124,10 @@ def _pulled(pull: Pull, reader: Reader, transform: Transform) -> tuple[dict[str,
     if value is None:
         raise _property_missing(pull, dialect)
     if not pull.secret_key:
-        return _finished(extract(value, dialect), pull, transform), fetched.version
+        return _finished(extract(value, dialect), pull, transform), fetched.version, fetched.at
     single = {pull.secret_key: decoded(value, pull.decoding, pull.secret_key)}
     refuse_null_bytes(single, pull.null_bytes)
-    return single, fetched.version
+    return single, fetched.version, fetched.at
 
 
 def _finished(values: Mapping[str, Plaintext], pull: Pull, transform: Transform) -> dict[str, Plaintext]:

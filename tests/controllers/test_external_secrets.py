@@ -267,6 +267,21 @@ def test_objects_that_the_watch_told_of_together_share_a_request(world: World, s
     assert world.fetches == ["db", "db"]
 
 
+def test_objects_that_share_a_document_stay_together(world: World, spine: ExternalSecrets) -> None:
+    """Who is served what another one read counts from there, so that the next request serves both again."""
+    keys = [ObjectKey(PLACE.group, PLACE.kind, "shop", name) for name in ("app0", "app1")]
+    for key in keys:
+        world.put(external(metadata={"name": key.name}))
+    since = world.time
+    for turn in range(1, 4):
+        for key in keys:
+            spine.reconcile(key, since=since if turn == 1 else None)
+            world.pass_time(seconds=4)
+        times = {world.status(name=key.name)["refreshTime"] for key in keys}
+        assert (len(times), len(world.fetches)) == (1, turn)
+        world.pass_time(hours=1)
+
+
 # --- Changes -------------------------------------------------------------------------------------------
 
 

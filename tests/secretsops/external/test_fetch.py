@@ -176,6 +176,29 @@ def test_what_others_wait_for_comes_along(shared: Shared, source: Counting, cloc
     assert [len(asked) for asked in source.asked] == [20] * 5
 
 
+def test_what_was_refused_does_not_come_along(shared: Shared, source: Counting, clock: Ticking) -> None:
+    """A document nobody may have must not take a place in every batch."""
+    source.failure = StoreRefused("none", reason="NotFound")
+    with pytest.raises(StoreRefused):
+        shared.read(Ask("k1"), clock.now())
+    source.failure = None
+    source.batch = 20
+    shared.read(Ask("k0"), clock.now(), more=lambda _: [Ask("k1"), Ask("k2")])
+    assert source.asked[-1] == ["k0", "k2"]
+
+
+def test_a_no_to_one_of_a_batch_is_their_answer(shared: Shared, source: Counting, clock: Ticking) -> None:
+    source.batch = 20
+    source.fetch_many = lambda asks: {  # type: ignore[method-assign]
+        ask: StoreRefused("none", reason="NotFound") if ask.key == "gone" else Fetched(document=Plaintext(b"v"))
+        for ask in asks
+    }
+    shared.read(DB, clock.now(), namespace="shop", more=lambda _: [Ask("gone")])
+    with pytest.raises(StoreRefused):
+        shared.read(Ask("gone"), clock.now(), namespace="shop")
+    assert (source.asked, shared.counts.requests) == ([], 1)
+
+
 def test_what_a_batch_leaves_out_is_asked_for_alone(shared: Shared, source: Counting, clock: Ticking) -> None:
     source.batch, source.absent = 20, {"db"}
     with pytest.raises(StoreRefused):
