@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from controllers.sealed_view import View, managers, masked
@@ -47,6 +47,7 @@ from secretsops.ports import Clock, Cluster, PatchType
 from secretsops.sealing.keys import KeyRing
 from secretsops.sealing.sealed import SEALED_SECRET, SECRET, Opened, open_sealed
 from secretsops.sealing.sealed_with import SealedWith
+from secretsops.sealing.template import kept
 
 Emit = Callable[[Manifest, str, str, str], None]
 """Publishes an event: object, type (`Normal`, `Warning`), reason, message."""
@@ -264,6 +265,10 @@ class SealedSecrets:
 
     def _write(self, key: ObjectKey, sealed: Manifest, opened: Opened, state: tuple[Any, ...]) -> str:
         renewed = _is_renewed(sealed)
+        if opened.volatile and not renewed:
+            # Made by chance or clock when the SealedSecret last changed: the same until it changes again.
+            settled = kept(opened.secret, opened.volatile, self._live(key))
+            opened = replace(opened, secret=settled)
         if self._view.watches_secrets:
             # What the watch told is enough to see that nothing is to be done, or that there is no Secret.
             seen = self._view.secret(key)

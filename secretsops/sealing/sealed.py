@@ -19,6 +19,7 @@ from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.sealing import envelope
 from secretsops.sealing.scope import PREFIX, Scope
 from secretsops.sealing.sealed_with import SealedWith
+from secretsops.sealing.template import rendered
 from secretsops.secret import SecretData
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Opened:
 
     secret: Manifest
     keys: Mapping[str, str]
+    volatile: frozenset[str] = frozenset()
+    """Keys of the Secret whose templates draw on chance or clock."""
 
 
 # --- sealing -------------------------------------------------------------------------------------------
@@ -209,8 +212,8 @@ def open_sealed(sealed: Manifest, ring: KeyRing, *, first: Iterable[str] = (), a
 
     Raises:
         CannotUnseal: an item opens with no key; the message names the items, never why (no oracle).
-        InvalidManifest: an item is no text or no base64.
-        Refused: a form that is not opened (reasons `TemplatesUnsupported`, `DeprecatedFormat`).
+        InvalidManifest: an item is no text or no base64, or a template does not render.
+        Refused: a form that is not opened (reason `DeprecatedFormat`).
     """
     template = _template(sealed.spec)
     if sealed.spec.get("data") is not None:
@@ -218,7 +221,9 @@ def open_sealed(sealed: Manifest, ring: KeyRing, *, first: Iterable[str] = (), a
             raise Refused("spec.data is not opened here", reason="DeprecatedFormat", hint="seal the Secret anew")
         return _open_deprecated(sealed, ring, _label(sealed))
     values, keys = open_items(sealed, ring, first=first)
-    return Opened(secret=Manifest(_secret_body(sealed, template, values)), keys=keys)
+    made = rendered(template.get("data"), values)
+    body = _secret_body(sealed, template, {**made.values, **values})
+    return Opened(secret=Manifest(body), keys=keys, volatile=made.volatile)
 
 
 def open_items(
@@ -305,12 +310,6 @@ def _template(spec: Mapping[str, Any]) -> dict[str, Any]:
     template = spec.get("template") or {}
     if not isinstance(template, dict) or not isinstance(template.get("metadata") or {}, dict):
         raise InvalidManifest("spec.template is not a mapping", reason="InvalidSealedSecret")
-    if template.get("data"):
-        raise Refused(
-            "spec.template.data is not supported: a Secret without its rendered keys would be wrong",
-            reason="TemplatesUnsupported",
-            hint="seal the finished values, or leave this object to the upstream controller",
-        )
     return template
 
 

@@ -23,3 +23,27 @@ class World:
 
 
 REAL = World()
+
+
+class Witness:
+    """A world that says afterwards whether it was asked: what was made of it would be another value the next time."""
+
+    __slots__ = ("_asked", "_behind", "world")
+
+    def __init__(self, behind: World) -> None:
+        self._behind = behind
+        self._asked = False
+        self.world = World(now=self._now, chance=self._chance, tick=behind.tick)
+
+    @property
+    def was_asked(self) -> bool:
+        """Say whether time or chance were asked for."""
+        return self._asked
+
+    def _now(self) -> int:
+        self._asked = True
+        return self._behind.now()
+
+    def _chance(self, count: int) -> bytes:
+        self._asked = True
+        return self._behind.chance(count)

@@ -10,7 +10,7 @@ import pytest
 
 from controllers.sealed_secrets import SealedSecrets, synced_status
 from controllers.sealed_view import masked
-from secretsops.errors import CannotUnseal, NotFound, NotOurs, Refused
+from secretsops.errors import CannotUnseal, InvalidManifest, NotFound, NotOurs
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ownership import MANAGED, PATCH, SKIP_OWNER
 from secretsops.sealing.keys import KeyPair, KeyRing, generate
@@ -108,6 +108,11 @@ def cluster() -> Memory:
 
 @pytest.fixture
 def spine(cluster: Memory) -> SealedSecrets:
+    return fresh(cluster)
+
+
+def fresh(cluster: Memory) -> SealedSecrets:
+    """Give a spine that remembers nothing, as after a restart."""
     return SealedSecrets(cluster, lambda: KeyRing([KEY]), cluster.emit, clock=cluster)  # type: ignore[arg-type]
 
 
@@ -226,15 +231,30 @@ def test_a_sealed_secret_being_deleted_makes_nothing(cluster: Memory, spine: Sea
     assert spine.reconcile(PLACE) == "gone"
 
 
-def test_templates_are_refused_in_status(cluster: Memory, spine: SealedSecrets) -> None:
-    """No Secret is made, and no text of the template is repeated."""
+def test_a_broken_template_is_said_without_its_text(cluster: Memory, spine: SealedSecrets) -> None:
+    """No Secret is made, and nothing of the template or of what `fail` is given is repeated."""
     body = sealed_body()
-    body["spec"]["template"]["data"] = {"url": "{{ .user }}-canary"}
+    body["spec"]["template"]["data"] = {"url": "{{ fail `canary` }}"}
     cluster.put(body)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidManifest):
         spine.reconcile(PLACE)
-    assert caught.value.reason == "TemplatesUnsupported"
+    assert "template.data does not render (url)" in str(cluster.sealed()["status"])
     assert "canary" not in str(cluster.sealed()["status"]) + str(cluster.events)
+
+
+def test_what_chance_made_stays_until_the_sealed_secret_changes(cluster: Memory, spine: SealedSecrets) -> None:
+    """Compat: with the peer a generated password is another one at each pass, also after a restart."""
+    body = sealed_body()
+    body["spec"]["template"]["data"] = {"token": "{{ randAlphaNum 20 }}", "plain": "x"}
+    cluster.put(body)
+    assert spine.reconcile(PLACE) == "created"
+    made = cluster.secret()["data"]["token"]
+    restarted = fresh(cluster)
+    assert restarted.reconcile(PLACE) == "unchanged"
+    assert cluster.secret()["data"]["token"] == made
+    cluster.sealed()["metadata"]["generation"] += 1
+    assert fresh(cluster).reconcile(PLACE) == "updated"
+    assert cluster.secret()["data"]["token"] != made
 
 
 def test_nothing_told_holds_a_value(cluster: Memory, spine: SealedSecrets) -> None:

@@ -20,6 +20,7 @@ from secretsops.templating.gotypes import Struct
 def _generated(run: Run, kind: str, size: int = 2048) -> Any:
     from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
+    run.world.chance(1)  # the key is OpenSSL's own chance: who watches the world is to know
     run.meter.key(3 if kind == "dsa" else 2 if size > 2048 else 1)
     resume = run.meter.pause()
     try:

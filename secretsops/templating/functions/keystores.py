@@ -84,8 +84,9 @@ def _loaded(text: bytes) -> list[Any]:
     return found
 
 
-def _packed(certificates: list[Any], key: Any, password: bytes) -> bytes:
+def _packed(run: Run, certificates: list[Any], key: Any, password: bytes) -> bytes:
     """Give a store by the modern profile (PBES2, AES-256, SHA-256), as base64."""
+    run.world.chance(1)  # its salt is OpenSSL's own chance: who watches the world is to know
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import PrivateFormat, pkcs12
 
@@ -116,7 +117,7 @@ def _store(run: Run, certificate: bytes, key: bytes, password: bytes = b"", *, f
     block = pem.first(key)
     if block is None:
         raise CallFailed("failed to decode PEM private key")
-    return _packed(_ordered(chain) if full else chain, pem.private_key(block), password)
+    return _packed(run, _ordered(chain) if full else chain, pem.private_key(block), password)
 
 
 def _truststore(run: Run, certificates: bytes, password: bytes = b"") -> bytes:
@@ -124,6 +125,7 @@ def _truststore(run: Run, certificates: bytes, password: bytes = b"") -> bytes:
     from cryptography.hazmat.primitives.serialization import NoEncryption, PrivateFormat, pkcs12
 
     run.meter.digest()
+    run.world.chance(1)
     found = _loaded(certificates)
     if not found:
         raise CallFailed("no certificates found")

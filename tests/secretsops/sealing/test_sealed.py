@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import traceback
 from typing import Any
 
@@ -110,13 +111,48 @@ def test_bad_secrets_are_refused_without_their_values(
     assert caught.value.__cause__ is None
 
 
-def test_templates_are_refused_never_half_done(echo: KeyPair) -> None:
-    """A SealedSecret with template.data gives an error that says so, not a Secret that lacks keys."""
-    sealed = sealed_by(echo, secret())
-    sealed.body["spec"]["template"]["data"] = {"url": "{{ .user }}"}
-    with pytest.raises(Refused) as caught:
+def test_templates_see_items_and_each_others_text(echo: KeyPair) -> None:
+    """An item wins over a template of its name, before and after; a missing name renders as Go has it."""
+    sealed = sealed_by(echo, secret(stringData={"user": "alice", "same": "sealed"}))
+    sealed.body["spec"]["template"]["data"] = {
+        "url": "{{ .user }}@{{ .host }} {{ .same }} {{ .none }}",
+        "host": "{{ upper .user }}",
+        "same": "template",
+        "none": None,
+        "odd": "{{ randAlphaNum 8 }}",
+    }
+    opened = open_sealed(sealed, KeyRing([echo]))
+    data = {key: base64.b64decode(text) for key, text in opened.secret.body["data"].items()}
+    assert len(data.pop("odd")) == 8
+    assert data == {
+        "user": b"alice",
+        "same": b"sealed",
+        "host": b"ALICE",
+        "url": b"alice@{{ upper .user }} sealed ",
+        "none": b"",
+    }
+    assert opened.volatile == {"odd"}
+
+
+@pytest.mark.parametrize(
+    ("template", "reason", "told"),
+    [
+        ("{{ fail .a }}", "TemplateFailed", "template.data does not render (url)"),
+        (f"{{{{ fail `{CANARY}` }}}}", "TemplateFailed", "template.data does not render (url)"),
+        (f"x{{{{ .{CANARY} ", "TemplateSyntax", "template.data does not parse (url: 1:"),
+        ("{{ range until 1000000000 }}{{ end }}", "TemplateLimit", "template.data asks for too much (url)"),
+    ],
+)
+def test_a_broken_template_fails_the_whole_and_repeats_nothing(
+    echo: KeyPair, template: str, reason: str, told: str
+) -> None:
+    """Neither value nor text; the place only where the text alone decides it."""
+    sealed = sealed_by(echo, secret(stringData={"a": CANARY}))
+    sealed.body["spec"]["template"]["data"] = {"url": template}
+    with pytest.raises(InvalidManifest) as caught:
         open_sealed(sealed, KeyRing([echo]))
-    assert caught.value.reason == "TemplatesUnsupported"
+    assert (caught.value.reason, caught.value.message[: len(told)]) == (reason, told)
+    assert CANARY not in caught.value.message + caught.value.hint
 
 
 def test_one_bad_item_fails_the_whole_and_is_named(echo: KeyPair, bravo: KeyPair) -> None:
