@@ -1,4 +1,4 @@
-"""Who the real API server takes us for: a Pod's service account whose token rotates, and who we act as."""
+"""Who an API server takes us for: a Pod's service account whose token rotates, and who we act as."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.sandbox.cluster import ControlPlane
+from drills.sandbox.backend import Backend
 from secretsops.adapters.kube import connect
 from secretsops.errors import Forbidden, NotFound, Unauthorized
 from secretsops.manifest import Manifest
@@ -16,6 +16,14 @@ from tests.contract.cluster.backends import eventually
 from tests.contract.cluster.objects import CONFIG_MAP, config_map
 
 REVIEW = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+
+
+@pytest.fixture(params=["control_plane", "embedded_cluster"])
+def plane(request: pytest.FixtureRequest) -> Backend:
+    """Give each kind of cluster in turn."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Backend)
+    return found
 
 
 def _who(cluster: Cluster) -> str:
@@ -28,11 +36,9 @@ def _who(cluster: Cluster) -> str:
     return str(json.loads(answer.body)["status"]["userInfo"]["username"])
 
 
-def test_a_pod_is_its_service_account(
-    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_is_its_service_account(plane: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token comes from the folder; one that is refused is read again, for the kubelet may have renewed it."""
-    admin = connect(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
+    admin = connect(ClusterTarget(kubeconfig=str(plane.kubeconfig)))
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "contract", "namespace": "default"}}
     admin.apply(Manifest(account), field_manager="test")
 
@@ -44,8 +50,8 @@ def test_a_pod_is_its_service_account(
     folder = tmp_path / "account"
     folder.mkdir()
     (folder / "token").write_text(token())
-    (folder / "ca.crt").write_bytes(control_plane.pki.ca.read_bytes())
-    host, _, port = control_plane.server.removeprefix("https://").partition(":")
+    (folder / "ca.crt").write_bytes(plane.pki.ca.read_bytes())
+    host, _, port = plane.server.removeprefix("https://").partition(":")
     monkeypatch.setenv("SECRETSOPS_SERVICEACCOUNT_DIR", str(folder))
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
@@ -65,7 +71,7 @@ def test_a_pod_is_its_service_account(
     assert _who(pod) == "system:serviceaccount:default:contract"
 
 
-def test_a_kubeconfig_may_act_as_another(control_plane: ControlPlane, tmp_path: Path) -> None:
+def test_a_kubeconfig_may_act_as_another(plane: Backend, tmp_path: Path) -> None:
     """`as` and `as-groups` count: the server sees the other user, who may do nothing."""
     path = tmp_path / "kubeconfig"
     body = {
@@ -76,17 +82,17 @@ def test_a_kubeconfig_may_act_as_another(control_plane: ControlPlane, tmp_path: 
         "clusters": [
             {
                 "name": "c",
-                "cluster": {"server": control_plane.server, "certificate-authority": str(control_plane.pki.ca)},
+                "cluster": {"server": plane.server, "certificate-authority": str(plane.pki.ca)},
             }
         ],
-        "users": [{"name": "u", "user": {"token": control_plane.token, "as": "dev", "as-groups": ["devs"]}}],
+        "users": [{"name": "u", "user": {"token": plane.token, "as": "dev", "as-groups": ["devs"]}}],
     }
     path.write_text(json.dumps(body))
     cluster = connect(ClusterTarget(kubeconfig=str(path)))
     assert _who(cluster) == "dev"
     with pytest.raises(Forbidden, match='User "dev"'):
         cluster.create(config_map("default"))
-    body["users"] = [{"name": "u", "user": {"token": control_plane.token}}]
+    body["users"] = [{"name": "u", "user": {"token": plane.token}}]
     path.write_text(json.dumps(body))
     with pytest.raises(NotFound):
         connect(ClusterTarget(kubeconfig=str(path))).get(CONFIG_MAP, "one", "default")
