@@ -57,7 +57,7 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (proof.plan, proof.lint, verify, proof.gap):
+for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof):
     recover.add_command(_command)
 
 

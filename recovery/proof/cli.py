@@ -5,6 +5,7 @@ Never here: rules; these commands read options, call one function each, and prin
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 
 from recovery.options import estate_options, formatted
 from recovery.proof.formats import FORMATS
+from recovery.recovery_plan import FILE, RecoveryPlan, read_recovery_plan
 from recovery.roots import Choice, estate_of
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_atomic, write_output
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 INSTALLED = click.option(
     "--install", "install", multiple=True, help="Manifests that the rebuild applies before any application."
+)
+
+PLAN_FILE = click.option(
+    "--recovery-yaml", "plan_file", default="", help=f"The RecoveryPlan.  [default: {FILE} in --repo]"
 )
 
 
@@ -57,6 +63,7 @@ def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: st
 @click.command(epilog="Example: secretsops recover lint --repo https://git.example/estate.git --revision main -o sarif")
 @estate_options
 @INSTALLED
+@PLAN_FILE
 @click.option("--kube-version", default="", help="Version of the cluster to be filled, such as 1.34.")
 @click.option("--issuer", default="", help="Token issuer of the cluster to be filled.")
 @click.option("--target", default="", help="Context of the cluster to be filled: read, never written.")
@@ -82,7 +89,8 @@ def lint(doors: Doors, /, strict: bool, output: str, ignored: tuple[str, ...], *
     where = {name: options[name] for name in ("repo", "revision", "path", "file")}
     estate = estate_of(doors.git(), doors.renderer(), Choice(**where))
     graph = build(estate, installed=read_installed(options["install"]))
-    target = _target(doors, options)
+    plan = recovery_plan_of(doors, Choice(**where), options["plan_file"])
+    target = replace(_target(doors, options), kms_proven=_kms_days(plan, doors.clock.now().date()))
     findings = judge(Subject(estate=estate, graph=graph, target=target), ignored=ignored)
     if output == "table":
         text = formats.table(findings)
@@ -132,6 +140,53 @@ def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output
     for kind in unread:
         click.echo(f"could not be read, so nothing is known of it: {kind}", err=True)
     return 1 if found.new or unread else 0
+
+
+@click.command(epilog="Example: secretsops recover spof --repo https://git.example/estate.git --revision main")
+@estate_options
+@PLAN_FILE
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@click.pass_obj
+def spof(doors: Doors, /, plan_file: str, output: str, **where: str) -> int:
+    """Name the smallest sets of people, things and accounts whose loss makes a rebuild impossible (sizes 1 and 2).
+
+    From recovery.yaml and what the estate needs; exit code 1 when one loss alone is enough.
+    """
+    from recovery.proof.graph import build
+    from recovery.proof.spof import body_of, exposure, needed_by, table
+    from recovery.proof.subject import Subject
+
+    choice = Choice(**where)
+    plan = recovery_plan_of(doors, choice, plan_file)
+    if not plan.declared:
+        raise UsageError(f"there is no {FILE}", reason="NoRecoveryPlan", hint="see recovery/proof/README.md")
+    estate = estate_of(doors.git(), doors.renderer(), choice)
+    subject = Subject(estate=estate, graph=build(estate))
+    found = exposure(plan, needed_by(subject, plan))
+    body = body_of(found)
+    write_output((table(body) if output == "table" else formatted(body, output)).encode())
+    return 1 if found.single or found.already else 0
+
+
+def _kms_days(plan: RecoveryPlan, today: dt.date) -> dict[str, float]:
+    """Give the days since each KMS key that the plan names last decrypted its canary."""
+    return {key.name: float((today - key.proven).days) if key.proven else float("inf") for key in plan.kms}
+
+
+def recovery_plan_of(doors: Doors, choice: Choice, file: str) -> RecoveryPlan:
+    """Give the RecoveryPlan that is meant; an undeclared one where there is none."""
+    text = plan_text(doors, choice, file)
+    return read_recovery_plan(text) if text else RecoveryPlan()
+
+
+def plan_text(doors: Doors, choice: Choice, file: str) -> bytes:
+    """Give the bytes of the RecoveryPlan: as named, else of the repository, else none."""
+    if file:
+        return read_input(file)
+    if not choice.repo:
+        return b""
+    git = doors.git()
+    return git.tree(choice.repo, git.resolve(choice.repo, choice.revision), FILE).files.get(FILE, b"")
 
 
 def _target(doors: Doors, options: dict[str, Any]) -> Target:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recovery.options import estate_options, formatted
-from recovery.proof.cli import INSTALLED, read_installed
-from recovery.recovery_plan import FILE, RecoveryPlan, read_recovery_plan
+from recovery.proof.cli import INSTALLED, PLAN_FILE, plan_text, read_installed
+from recovery.recovery_plan import RecoveryPlan, read_recovery_plan
 from recovery.roots import Choice, estate_of
 from secretsops import __version__
 from secretsops.errors import Refused, UsageError, WorldFailed
 from secretsops.escrow import options as escrow_options
-from secretsops.files import read_input, write_output
+from secretsops.files import write_output
 from secretsops.ports import Doors
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ _TRIES = 8
 @escrow_options.cluster()
 @click.option("--controller-namespace", default="kube-system", show_default=True, help="Where the controller is.")
 @click.option("--controller-name", default="sealed-secrets-controller", show_default=True, help="Its Service.")
-@click.option("--recovery-yaml", "plan_file", default="", help=f"The RecoveryPlan.  [default: {FILE} in --repo]")
+@PLAN_FILE
 @click.option("--cache", "cache", default="", help="Folder of verdicts.  [default: the user's cache]")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep verdicts.")
 @click.option("--in-ci", "reason", default="", help="Allow --escrow in CI, for this reason; it becomes a finding.")
@@ -101,11 +101,11 @@ def _prove(
 
     git, now = doors.git(), doors.clock.now()
     choice = Choice(**{name: options[name] for name in ("repo", "revision", "path", "file")})
-    plan_text = _plan_text(doors, choice, options["plan_file"])
-    plan = read_recovery_plan(plan_text) if plan_text else RecoveryPlan()
+    text = plan_text(doors, choice, options["plan_file"])
+    plan = read_recovery_plan(text) if text else RecoveryPlan()
     escrow, escrowed = _escrow(doors, options)
     installed = read_installed(options["install"])
-    inputs = _inputs(choice, plan_text, escrowed, installed)
+    inputs = _inputs(choice, text, escrowed, installed)
     if mode == "attested" and not choice.file:
         kept = verdicts.report_of(inputs, git.resolve)
         if kept is not None:
@@ -154,16 +154,6 @@ def _escrow(doors: Doors, options: Mapping[str, Any]) -> tuple[Any, Escrowed]:
         return None, Escrowed()
     escrow = escrow_options.the_escrow(doors, options)
     return escrow, read_escrow(escrow, doors.clock.now())
-
-
-def _plan_text(doors: Doors, choice: Choice, file: str) -> bytes:
-    """Give the bytes of the RecoveryPlan: as named, else of the repository, else none."""
-    if file:
-        return read_input(file)
-    if not choice.repo:
-        return b""
-    git = doors.git()
-    return git.tree(choice.repo, git.resolve(choice.repo, choice.revision), FILE).files.get(FILE, b"")
 
 
 def _inputs(choice: Choice, plan: bytes, escrowed: Escrowed, installed: list[Manifest]) -> str:
