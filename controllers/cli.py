@@ -51,6 +51,33 @@ def install(namespace: str, image: str, output: str, open_api: bool) -> None:
     write_output(text.encode())
 
 
+@click.command(epilog="Example: secretsops uninstall --namespace kube-system")
+@click.option("--kubeconfig", default="", help="The cluster.")
+@click.option("--context", default="", help="Context of the kubeconfig.")
+@click.option("--namespace", default=NAMESPACE, show_default=True, help="Where the controller runs.")
+@click.option("--with-kind", is_flag=True, help="The kind SealedSecret too; Secrets are let go of before.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("-o", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_obj
+def uninstall(
+    doors: Doors, /, kubeconfig: str, context: str, namespace: str, with_kind: bool, yes: bool, output: str
+) -> None:
+    """Take the controller away; Secrets and sealing keys stay."""
+    from controllers.uninstall import uninstall as carry_out
+
+    cluster = doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context))
+    what = "the controller and every SealedSecret" if with_kind else "the controller"
+    if not yes:
+        click.confirm(f"Take {what} away from {cluster.server}? Secrets and key Secrets stay.", abort=True, err=True)
+    done = []
+    for line in carry_out(cluster, doors.clock, namespace=namespace, with_kind=with_kind):
+        done.append(line)
+        if output == "text":
+            write_output(f"{line}\n".encode())
+    if output == "json":
+        write_output(json.dumps({"done": done}, indent=2).encode() + b"\n")
+
+
 @click.command(epilog="Example: secretsops controller --kubeconfig dev.yaml --namespace kube-system --listen :8080")
 @click.option("--kubeconfig", default="", help="The cluster; in a Pod its service account.")
 @click.option("--context", default="", help="Context of the kubeconfig.")

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "recover": ("recovery.cli:recover", "Plan and carry out a rebuild from Git."),
     "sandbox": ("drills.sandbox.cli:sandbox", "Start a disposable cluster, Vault, AWS and Git on loopback."),
     "seal": ("secretsops.sealing.cli:seal", "Turn a Secret into a SealedSecret that is safe to commit."),
+    "uninstall": ("controllers.cli:uninstall", "Take the controller away; Secrets and sealing keys stay."),
     "version": ("secretsops.version:version", "Print the version, and with --all those of tools and schemas."),
 }
 
