@@ -54,9 +54,8 @@ def test_secrets_and_keys_outlive_the_kind(sandbox: Sandbox, control_plane_binar
     cluster.delete(SEALED_SECRET, "control", namespace="default")
     until(lambda: not _is_there(cluster, "control"), "the garbage collector", 90)
 
-    done = CliRunner().invoke(
-        uninstall, ["--kubeconfig", str(plane.kubeconfig), "--with-kind", "--yes"], obj=RealDoors()
-    )
+    given = ["--kubeconfig", str(plane.kubeconfig), "--yes"]
+    done = CliRunner().invoke(uninstall, [*given, "--with-kind"], obj=RealDoors())
     assert done.exit_code == 0, done.output
     assert "let go of 1 Secrets" in done.output
     until(lambda: not any(each.name == CRD_NAME for each in cluster.list(CRD)), "the end of the kind")
