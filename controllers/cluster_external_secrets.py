@@ -1,6 +1,6 @@
 """ClusterExternalSecret to ExternalSecrets, one per chosen namespace: observe, compare, write, report.
 
-What the ExternalSecrets do then is the business of `controllers.external_secrets`.
+What the ExternalSecrets do then is the business of `controllers.external_secrets`. ClusterPushSecrets go the same way.
 
 Compat: no finalizer is put on Namespaces. The peer puts one there, and a namespace that was chosen once and then not
 any more can never be deleted; the one it left is taken away.
@@ -16,16 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from controllers.observed import Observed
 from secretsops.errors import AlreadyExists, ApiError, Conflict, InvalidManifest, NotFound
-from secretsops.external.model import EXTERNAL_SECRET
-from secretsops.external.spread import (
-    CLUSTER_EXTERNAL_SECRET,
-    FINALIZER,
-    PRESENT,
-    Spread,
-    read_spread,
-    same,
-    spread_status,
-)
+from secretsops.external.spread import EXTERNAL_SECRETS, Family, Spread, read_spread, same, spread_status
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ownership import controller_of
 from secretsops.ports import Cluster, EventType
@@ -37,45 +28,47 @@ NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 _PEERS_MARK = "externalsecrets.external-secrets.io/ces-"
 
 
-class ClusterExternalSecrets:
-    """Reconciles one ClusterExternalSecret at a time; `children` gives the ExternalSecrets a watch knows of one."""
+class Spreading:
+    """Reconciles one object at a time; `children` gives what a watch knows of its own."""
 
     def __init__(
         self,
         cluster: Cluster,
+        family: Family = EXTERNAL_SECRETS,
         *,
         observed: Observed | None = None,
         namespaces: Callable[[], Sequence[Manifest]] | None = None,
         children: Callable[[str], Sequence[Manifest]] | None = None,
     ) -> None:
         self._cluster = cluster
+        self._family = family
         self._observed = observed or Observed(cluster)
         self._namespaces = namespaces or (lambda: cluster.list(NAMESPACE))
         self._children = children or self._listed
 
     def reconcile(self, key: ObjectKey) -> float:
-        """Bring the ExternalSecrets of one object in line; gives seconds until the next time, 0 for never.
+        """Bring the children of one object in line; gives seconds until the next time, 0 for never.
 
         Raises:
             SecretsOpsError: it could not be done; the queue tries again.
         """
         # 1. Observe it; let it go when it is being deleted (its children go by their owner reference); sign for it.
         try:
-            manifest = self._observed.get(CLUSTER_EXTERNAL_SECRET, key.name)
+            manifest = self._observed.get(self._family.kind, key.name)
         except NotFound:
             return 0.0
         namespaces = self._namespaces()
         finalizers = list(manifest.metadata.get("finalizers") or [])
         if manifest.metadata.get("deletionTimestamp"):
             self._unmark(manifest.name, namespaces)
-            if FINALIZER in finalizers:
-                self._sign(manifest, [name for name in finalizers if name != FINALIZER])
+            if self._family.finalizer in finalizers:
+                self._sign(manifest, [name for name in finalizers if name != self._family.finalizer])
             return 0.0
-        if FINALIZER not in finalizers:
-            manifest = self._sign(manifest, [*finalizers, FINALIZER])
+        if self._family.finalizer and self._family.finalizer not in finalizers:
+            manifest = self._sign(manifest, [*finalizers, self._family.finalizer])
         # 2. Read it: what is not valid stays so until somebody changes it.
         try:
-            spread = read_spread(manifest)
+            spread = read_spread(manifest, self._family)
         except InvalidManifest as error:
             self._report(manifest, {"conditions": [{"type": "Ready", "status": "False", "message": error.message}]})
             return 0.0
@@ -85,27 +78,27 @@ class ClusterExternalSecrets:
         for child in self._children(spread.name):
             if spread.owns(child) and (child.namespace not in chosen or child.name != spread.child):
                 with contextlib.suppress(NotFound):
-                    self._cluster.delete(EXTERNAL_SECRET, child.name, namespace=child.namespace, uid=child.uid)
+                    self._cluster.delete(self._family.child, child.name, namespace=child.namespace, uid=child.uid)
         self._unmark(spread.name, [each for each in namespaces if each.metadata.get("deletionTimestamp")])
         self._report(manifest, spread_status(spread, manifest.status, sorted({*chosen} - failed.keys()), failed))
         return spread.refresh
 
     def _listed(self, _name: str) -> Sequence[Manifest]:
-        return self._cluster.list(EXTERNAL_SECRET)
+        return self._cluster.list(self._family.child)
 
     def _sign(self, manifest: Manifest, finalizers: list[str]) -> Manifest:
         patch = {"metadata": {"resourceVersion": manifest.resource_version, "finalizers": finalizers}}
-        return self._observed.wrote(self._cluster.patch(CLUSTER_EXTERNAL_SECRET, manifest.name, patch))
+        return self._observed.wrote(self._cluster.patch(self._family.kind, manifest.name, patch))
 
     def _provide(self, spread: Spread, namespace: str) -> str:
-        """Write the ExternalSecret of one namespace; gives the reason why not, "" when it is there."""
+        """Write the child of one namespace; gives the reason why not, "" when it is there."""
         try:
-            live: Manifest | None = self._observed.get(EXTERNAL_SECRET, spread.child, namespace)
+            live: Manifest | None = self._observed.get(self._family.child, spread.child, namespace)
         except NotFound:
             live = None
         if live is not None and not spread.owns(live):
-            return PRESENT
-        wanted = spread.external(namespace, live)
+            return self._family.present
+        wanted = spread.made(namespace, live)
         try:
             if live is None:
                 self._cluster.create(wanted)
@@ -114,7 +107,7 @@ class ClusterExternalSecrets:
         except (AlreadyExists, Conflict):
             raise
         except ApiError as error:
-            return f"could not create or update external secret ({error.reason})"
+            return f"could not create or update {self._family.child.kind} ({error.reason})"
         return ""
 
     def _unmark(self, name: str, namespaces: Sequence[Manifest]) -> None:
@@ -137,28 +130,35 @@ class ClusterExternalSecrets:
 
 
 class _Seen:
-    """What the watches of this part told: Namespaces, and which ClusterExternalSecrets and children there are."""
+    """What the watches of this part told: Namespaces, and which objects and children there are."""
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family) -> None:
+        self.kind = family.kind
         self.namespaces: dict[str, Manifest] = {}
         self.spreads: set[ObjectKey] = set()
         self.children: dict[str, dict[ObjectKey, Manifest]] = {}
 
     def owner(self, child: Manifest) -> ObjectKey | None:
         owner = controller_of(child) or {}
-        if owner.get("kind") != CLUSTER_EXTERNAL_SECRET.kind:
+        if owner.get("kind") != self.kind.kind:
             return None
-        return ObjectKey(CLUSTER_EXTERNAL_SECRET.group, CLUSTER_EXTERNAL_SECRET.kind, "", str(owner.get("name")))
+        return ObjectKey(self.kind.group, self.kind.kind, "", str(owner.get("name")))
 
 
 def build(runtime: Runtime) -> Sequence[Part]:
     """Give the part that keeps ClusterExternalSecrets."""
+    return [spreading(runtime, EXTERNAL_SECRETS, "cluster-external-secrets")]
+
+
+def spreading(runtime: Runtime, family: Family, name: str) -> Part:
+    """Give the part that keeps the objects of a family."""
     from controllers.loop import Part, Result, Watched
     from controllers.reflector import Selection, without_managed_fields
 
-    observed, seen = Observed(runtime.cluster), _Seen()
-    spine = ClusterExternalSecrets(
+    observed, seen = Observed(runtime.cluster), _Seen(family)
+    spine = Spreading(
         runtime.cluster,
+        family,
         observed=observed,
         namespaces=lambda: list(seen.namespaces.values()),
         children=lambda name: list(seen.children.get(name, {}).values()),
@@ -206,8 +206,8 @@ def build(runtime: Runtime) -> Sequence[Part]:
         return Manifest({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
     watched = [
-        Watched(selection=Selection(kind=CLUSTER_EXTERNAL_SECRET), keys=itself),
-        Watched(selection=Selection(kind=EXTERNAL_SECRET), keys=child, keep=without_managed_fields),
+        Watched(selection=Selection(kind=family.kind), keys=itself),
+        Watched(selection=Selection(kind=family.child), keys=child, keep=without_managed_fields),
         Watched(selection=Selection(kind=NAMESPACE), keys=namespace, keep=labels_alone),
     ]
-    return [Part(name="cluster-external-secrets", watched=watched, reconcile=reconcile, workers=1)]
+    return Part(name=name, watched=watched, reconcile=reconcile, workers=1)

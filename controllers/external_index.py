@@ -1,8 +1,9 @@
-"""Which ExternalSecrets a change concerns: an index of targets and stores, fed by what the watches see.
+"""Which objects a change concerns: an index of targets, sources, stores and credentials, fed by what watches see.
 
 A Secret that is edited, deleted or stripped of its label wakes the ExternalSecret that made it; a store that becomes
 ready, or is changed while it is, wakes those that failed on it, so that nobody waits out a back-off for a cause that is
-gone. Changes of status alone wake nobody.
+gone; a ConfigMap or Secret wakes whoever makes a template of it or pushes it, and the stores whose credential it holds.
+Changes of status alone wake nobody.
 
 What never lives here: requests, queues, values.
 """
@@ -14,13 +15,25 @@ import threading
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 
-from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, store_refs, target_name
+from secretsops.external.model import (
+    CLUSTER_SECRET_STORE,
+    EXTERNAL_SECRET,
+    sources_of,
+    store_refs,
+    target_name,
+    template_sources,
+)
+from secretsops.external.push import PUSH_SECRET
 from secretsops.external.status import is_ready
 from secretsops.manifest import Manifest, ObjectKey
+from secretsops.ports import EventType
+
+_FORCED_BY_ANNOTATION = (EXTERNAL_SECRET.kind, PUSH_SECRET.kind)
+"""Kinds of which any edit of an annotation asks for a sync."""
 
 
 class ExternalIndex:
-    """Remembers per ExternalSecret the target, the stores and whether it is ready. Safe for several threads."""
+    """Remembers per object what it reads and writes and whether it is ready. Safe for several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -38,6 +51,7 @@ class ExternalIndex:
         for ref in store_refs(manifest):
             home = "" if ref.kind == CLUSTER_SECRET_STORE.kind else manifest.namespace
             places.add((ref.kind, home, ref.name))
+        places |= {("source", kind, manifest.namespace, name) for kind, name in template_sources(manifest)}
         with self._lock:
             self._replace(key, places)
             self._failed.discard(key)
@@ -77,11 +91,51 @@ class ExternalIndex:
             self._since.pop(key, None)
             self._forced.discard(key)
 
+    def push(self, manifest: Manifest, now: dt.datetime) -> list[ObjectKey]:
+        """Take note of a PushSecret; gives its key when it is new or more than its status changed."""
+        key, selector = manifest.key, manifest.spec.get("selector")
+        secret = selector.get("secret") if isinstance(selector, dict) else None
+        name = str(secret.get("name") or "*") if isinstance(secret, dict) else ""
+        places: set[Hashable] = {("source", "Secret", manifest.namespace, name)} if name else set()
+        template = manifest.spec.get("template")
+        for kind, source in sources_of(template) if isinstance(template, dict) else ():
+            places.add(("source", kind, manifest.namespace, source))
+        with self._lock:
+            self._replace(key, places)
+            (self._failed.discard if is_ready(manifest.status) else self._failed.add)(key)
+            if not self._is_news(key, _sign(manifest)):
+                return []
+            self._since[key] = now
+            return [key]
+
+    def credentials(self, store: ObjectKey, refs: Iterable[tuple[str, str, str]]) -> None:
+        """Take note of what holds the credentials of a store: kind, namespace ("" for any) and name."""
+        with self._lock:
+            self._replace(store, {("credential", *ref) for ref in refs})
+
+    def source(self, kind: EventType, manifest: Manifest, now: dt.datetime) -> list[ObjectKey]:
+        """Give whom a ConfigMap or Secret concerns that others read from.
+
+        One that turns up (the first list, too) wakes those that failed; one that changes or goes has all of them look
+        again, whatever is due.
+        """
+        about, home, name = manifest.kind.kind, manifest.namespace, manifest.name
+        with self._lock:
+            readers = self._waiting.get(("source", about, home, name), set())
+            readers = readers | self._waiting.get(("source", about, home, "*"), set())
+            stores = self._waiting.get(("credential", about, home, name), set())
+            stores = stores | self._waiting.get(("credential", about, "", name), set())
+            if kind is EventType.ADDED:
+                return sorted((readers | stores) & self._failed)
+            self._force(readers, now)
+            return sorted(readers | stores)
+
     def store(self, manifest: Manifest) -> tuple[list[ObjectKey], list[ObjectKey]]:
         """Take note of a store; gives what to validate (itself, when changed) and the ExternalSecrets to wake."""
         key, ready = manifest.key, is_ready(manifest.status)
         with self._lock:
             itself = [key] if self._is_news(key, _sign(manifest)) else []
+            (self._failed.discard if ready else self._failed.add)(key)
             turned = self._is_news(ObjectKey("ready", key.kind, key.namespace, key.name), ready)
             concerned = self._waiting.get((key.kind, key.namespace, key.name), set())
             woken = sorted(concerned & self._failed) if ready and (turned or itself) else []
@@ -92,6 +146,8 @@ class ExternalIndex:
         with self._lock:
             self._signs.pop(key, None)
             self._signs.pop(ObjectKey("ready", key.kind, key.namespace, key.name), None)
+            self._replace(key, set())
+            self._failed.discard(key)
 
     def secret(self, manifest: Manifest) -> list[ObjectKey]:
         """Give the ExternalSecrets whose target a changed or deleted Secret is."""
@@ -122,7 +178,7 @@ def _sign(manifest: Manifest) -> Hashable:
         manifest.generation,
         tuple(sorted(manifest.labels.items())),
         # Finalizers count: what removes ours has to see it put back. Events of our own status writes do not.
-        tuple(sorted(manifest.annotations.items())) if manifest.kind.kind == EXTERNAL_SECRET.kind else (),
+        tuple(sorted(manifest.annotations.items())) if manifest.kind.kind in _FORCED_BY_ANNOTATION else (),
         tuple(metadata.get("finalizers") or ()),
         metadata.get("deletionTimestamp") is not None,
     )

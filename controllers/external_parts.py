@@ -1,6 +1,8 @@
-"""ExternalSecrets and their stores in the process: what is watched, whom a change wakes, who works.
+"""ExternalSecrets, PushSecrets and their stores in the process: what is watched, whom a change wakes, who works.
 
-What never lives here: how one object is brought in line (`controllers.external_secrets`), the loop itself.
+Of Secrets and ConfigMaps only metadata is watched: no value of anybody's is sent to us unasked.
+
+What never lives here: how one object is brought in line (the spines), the loop itself.
 """
 
 from __future__ import annotations
@@ -9,101 +11,166 @@ import contextlib
 import datetime as dt
 from collections.abc import Sequence
 
-from controllers import cluster_external_secrets
+from controllers import cluster_external_secrets, cluster_push_secrets
 from controllers.external_index import ExternalIndex
 from controllers.external_secrets import ExternalSecrets
 from controllers.external_values import Values
 from controllers.loop import Part, Result, Runtime, Tick, Waker, Watched
 from controllers.observed import Observed
+from controllers.push_secrets import PushSecrets
 from controllers.reflector import Selection
 from controllers.stores import DEFAULT_CLASS, Stores
 from secretsops.errors import InvalidManifest
 from secretsops.external.demand import Demand
 from secretsops.external.due import is_due
 from secretsops.external.generating import Generators
-from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, MANAGED, SECRET, SECRET_STORE, read
+from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, SECRET, SECRET_STORE, read
+from secretsops.external.push import PUSH_SECRET, store_choices
+from secretsops.external.store import read_store
 from secretsops.external.survival import DROP_LIMIT
-from secretsops.manifest import Manifest, ObjectKey
+from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import EventType
+
+CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
+RECOVERY = 5.0
+"""Seconds between two looks whether a store is due to be asked if it is back."""
 
 
 def build(runtime: Runtime) -> Sequence[Part]:
-    """Give the parts that keep ExternalSecrets and what makes them; option `controller_class` is the peer's flag."""
-    cluster, clock, emit = runtime.cluster, runtime.clock, runtime.events("external-secrets")
-    index, observed, demand = ExternalIndex(), Observed(cluster), Demand()
-    observed.watches_secrets()
-    our_class = str(runtime.options.get("controller_class") or DEFAULT_CLASS)
-    door = runtime.doors.secret_source
-    stores = Stores(cluster, door, emit, clock=clock, our_class=our_class, observed=observed)
-    values = Values(stores, Generators(cluster.get), demand=demand)
-    limit = runtime.options.get("drop_limit")
-    spine = ExternalSecrets(
-        cluster,
-        stores,
-        emit,
-        clock=clock,
-        observed=observed,
-        values=values,
-        drop_limit=DROP_LIMIT if limit is None else float(limit),
-    )
-    waker = Waker()
-
-    def reconcile(key: ObjectKey) -> Result:
-        if key.kind != EXTERNAL_SECRET.kind:
-            return Result(action="validated", again_after=stores.reconcile(key))
-        since, forced = index.since(key)
-        done = spine.reconcile(key, since=since, forced=forced)
-        return Result(action=done.action, again_after=done.again)
-
-    def external(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        if kind is EventType.DELETED:
-            observed.gone(manifest.key)
-            demand.drop((manifest.namespace, manifest.name))
-            index.external_gone(manifest.key)
-            return ()
-        observed.note(manifest)
-        woken = index.external(manifest, clock.now())
-        if woken:
-            expect(demand, manifest, clock.now())
-        return woken
-
-    def store(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        if kind is EventType.DELETED:
-            observed.gone(manifest.key)
-            index.store_gone(manifest.key)
-            return ()
-        observed.note(manifest)
-        itself, woken = index.store(manifest)
-        return [*itself, *woken]
-
-    def secret(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        observed.secret(manifest.namespace, manifest.name, exists=kind is not EventType.DELETED)
-        return index.secret(manifest)
-
-    made = Selection(kind=SECRET, label_selector=f"{MANAGED}=true")
-    watched = [
-        Watched(selection=Selection(kind=EXTERNAL_SECRET), keys=external),
-        Watched(selection=Selection(kind=SECRET_STORE), keys=store),
-        Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=store),
-        Watched(selection=made, keys=secret, keep=without_values),
-    ]
-
-    def recover() -> float:
-        """Have those served by another store ask their own again, once it has been back for a while."""
-        for store in values.look_for_recovery():
-            for key in index.on_store(store, clock.now()):
-                waker.add(key)
-        return 5.0
-
+    """Give the parts of external secrets; options `controller_class` (the peer's flag) and `drop_limit` (a share)."""
+    wiring = _Wiring(runtime)
     part = Part(
         name="external-secrets",
-        watched=watched,
-        reconcile=reconcile,
-        ticks=[Tick(name="recovery", act=recover)],
-        waker=waker,
+        watched=wiring.watched(),
+        reconcile=wiring.reconcile,
+        ticks=[Tick(name="recovery", act=wiring.recover)],
+        waker=wiring.waker,
         workers=4,
     )
-    return [part, *cluster_external_secrets.build(runtime)]
+    return [part, *cluster_external_secrets.build(runtime), *cluster_push_secrets.build(runtime)]
+
+
+class _Wiring:
+    """What the watches tell, to the spines that act."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        cluster, clock, emit = runtime.cluster, runtime.clock, runtime.events("external-secrets")
+        options = runtime.options
+        limit = options.get("drop_limit")
+        self.waker = Waker()
+        self._clock = clock
+        self._index, self._observed, self._demand = ExternalIndex(), Observed(cluster), Demand()
+        self._observed.watches_secrets()
+        self._stores = Stores(
+            cluster,
+            runtime.doors.secret_source,
+            emit,
+            clock=clock,
+            our_class=str(options.get("controller_class") or DEFAULT_CLASS),
+            observed=self._observed,
+        )
+        generators = Generators(cluster.get)
+        self._values = Values(self._stores, generators, demand=self._demand)
+        self._externals = ExternalSecrets(
+            cluster,
+            self._stores,
+            emit,
+            clock=clock,
+            observed=self._observed,
+            values=self._values,
+            drop_limit=DROP_LIMIT if limit is None else float(limit),
+        )
+        self._pushes = PushSecrets(cluster, self._stores, emit, clock, observed=self._observed, generators=generators)
+        self._pushed: dict[ObjectKey, Manifest] = {}
+
+    def watched(self) -> list[Watched]:
+        """Give what is watched."""
+        return [
+            Watched(selection=Selection(kind=EXTERNAL_SECRET), keys=self._external),
+            Watched(selection=Selection(kind=PUSH_SECRET), keys=self._push),
+            Watched(selection=Selection(kind=SECRET_STORE), keys=self._store),
+            Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=self._store),
+            Watched(selection=Selection(kind=SECRET, metadata_only=True), keys=self._secret, keep=name_alone),
+            Watched(selection=Selection(kind=CONFIG_MAP, metadata_only=True), keys=self._source, keep=name_alone),
+        ]
+
+    # --- Acting ----------------------------------------------------------------------------------------
+
+    def reconcile(self, key: ObjectKey) -> Result:
+        """Bring one object in line."""
+        if key.kind == EXTERNAL_SECRET.kind:
+            since, forced = self._index.since(key)
+            done = self._externals.reconcile(key, since=since, forced=forced)
+            return Result(action=done.action, again_after=done.again)
+        if key.kind == PUSH_SECRET.kind:
+            _, forced = self._index.since(key)
+            pushed = self._pushes.reconcile(key, changed=forced)
+            return Result(action=pushed.action, again_after=pushed.again)
+        self._pushes.guard(key, list(self._pushed.values()))
+        return Result(action="validated", again_after=self._stores.reconcile(key))
+
+    def recover(self) -> float:
+        """Have those served by another store ask their own again, once it has been back for a while."""
+        for store in self._values.look_for_recovery():
+            for key in self._index.on_store(store, self._clock.now()):
+                self.waker.add(key)
+        return RECOVERY
+
+    # --- Hearing ---------------------------------------------------------------------------------------
+
+    def _external(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        if kind is EventType.DELETED:
+            self._observed.gone(manifest.key)
+            self._demand.drop((manifest.namespace, manifest.name))
+            self._index.external_gone(manifest.key)
+            return ()
+        self._observed.note(manifest)
+        woken = self._index.external(manifest, self._clock.now())
+        if woken:
+            expect(self._demand, manifest, self._clock.now())
+        return woken
+
+    def _push(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        before = self._pushed.pop(manifest.key, None)
+        if kind is EventType.DELETED:
+            self._observed.gone(manifest.key)
+            self._index.external_gone(manifest.key)
+            return self._stores_of(manifest)
+        self._observed.note(manifest)
+        self._pushed[manifest.key] = manifest
+        woken = self._index.push(manifest, self._clock.now())
+        signed = before is None or before.metadata.get("finalizers") != manifest.metadata.get("finalizers")
+        return [*woken, *(self._stores_of(manifest) if signed or woken else ())]
+
+    def _stores_of(self, push: Manifest) -> list[ObjectKey]:
+        """Give the stores a PushSecret names: they are kept as long as it may have to delete in them."""
+        found = []
+        for choice in store_choices(push):
+            if choice.name:
+                home = "" if choice.kind == CLUSTER_SECRET_STORE.kind else push.namespace
+                found.append(ObjectKey(SECRET_STORE.group, choice.kind, home, choice.name))
+        return found
+
+    def _store(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        if kind is EventType.DELETED:
+            self._observed.gone(manifest.key)
+            self._index.store_gone(manifest.key)
+            return ()
+        self._observed.note(manifest)
+        refs: list[tuple[str, str, str]] = []
+        with contextlib.suppress(InvalidManifest):
+            refs = [(ref.kind, ref.namespace, ref.name) for ref in read_store(manifest).provider.refs]
+        self._index.credentials(manifest.key, refs)
+        itself, woken = self._index.store(manifest)
+        return [*itself, *woken]
+
+    def _secret(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        self._observed.secret(manifest.namespace, manifest.name, exists=kind is not EventType.DELETED)
+        own = kind is not EventType.DELETED and self._observed.is_own_write(manifest)
+        return [*(() if own else self._index.secret(manifest)), *self._source(kind, manifest)]
+
+    def _source(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        return self._index.source(kind, manifest, self._clock.now())
 
 
 def expect(demand: Demand, manifest: Manifest, now: dt.datetime) -> None:
@@ -117,7 +184,7 @@ def expect(demand: Demand, manifest: Manifest, now: dt.datetime) -> None:
             demand.note((wanted.namespace, wanted.name), (ref, wanted.namespace), asks, now)
 
 
-def without_values(secret: Manifest) -> Manifest:
-    """Give what is kept of a watched Secret: its name and version, no data and no annotation that repeats data."""
-    metadata = {name: secret.metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
-    return Manifest({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})
+def name_alone(manifest: Manifest) -> Manifest:
+    """Give what is kept of a watched Secret or ConfigMap: no data, and no annotation that repeats data."""
+    metadata = {name: manifest.metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
+    return Manifest({"apiVersion": "v1", "kind": manifest.kind.kind, "metadata": metadata})

@@ -324,11 +324,11 @@ class ExternalSecrets:
         manager = field_manager(wanted.name)
         match decide_external(secret, live, name=wanted.name, creation=wanted.target.creation):
             case Create(body):
-                self._cluster.create(body, field_manager=manager)
+                self._observed.wrote_secret(self._cluster.create(body, field_manager=manager))
                 return "created"
             case Update(body):
                 self._refuse_drop(this, body)
-                self._cluster.replace(body, field_manager=manager)
+                self._observed.wrote_secret(self._cluster.replace(body, field_manager=manager))
                 return "updated"
             case Leave():
                 return "unchanged"

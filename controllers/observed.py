@@ -10,6 +10,8 @@ import threading
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Cluster
 
+_WRITTEN_LIMIT = 10_000
+
 
 class Observed:
     """Objects by key, the newest of what a watch told and what our own writes gave back. Safe for several threads."""
@@ -19,6 +21,7 @@ class Observed:
         self._lock = threading.Lock()
         self._objects: dict[ObjectKey, Manifest] = {}
         self._secrets: set[tuple[str, str]] | None = None
+        self._written: dict[tuple[str, str], str] = {}
 
     def note(self, manifest: Manifest) -> Manifest:
         """Take note of an object, unless a newer state of it is known; gives the newest."""
@@ -47,20 +50,36 @@ class Observed:
         return known if known is not None else self._cluster.get(kind, name, namespace)
 
     def secret(self, namespace: str, name: str, *, exists: bool) -> None:
-        """Take note that a Secret with our label exists, or does no more. From the first on they are all watched."""
+        """Take note that a Secret exists, or does no more. From the first on they are all watched."""
         with self._lock:
             self._secrets = self._secrets if self._secrets is not None else set()
             (self._secrets.add if exists else self._secrets.discard)((namespace, name))
 
     def watches_secrets(self) -> None:
-        """Say that every Secret with our label is told by `secret`."""
+        """Say that every Secret is told by `secret`."""
         with self._lock:
             self._secrets = self._secrets if self._secrets is not None else set()
 
-    def may_exist(self, namespace: str, name: str) -> bool:
-        """Say whether a Secret has to be read: False where the watch knows none of that name with our label.
+    def wrote_secret(self, manifest: Manifest) -> None:
+        """Take note of the Secret a write of ours gave back, so that its event is no news."""
+        with self._lock:
+            self._written[manifest.namespace, manifest.name] = manifest.resource_version
+            while len(self._written) > _WRITTEN_LIMIT:
+                del self._written[next(iter(self._written))]
 
-        One without our label may be there all the same: a create then says so.
+    def is_own_write(self, manifest: Manifest) -> bool:
+        """Say, once, whether a Secret is as our own last write left it."""
+        with self._lock:
+            place = (manifest.namespace, manifest.name)
+            if self._written.get(place) != manifest.resource_version:
+                return False
+            del self._written[place]
+            return True
+
+    def may_exist(self, namespace: str, name: str) -> bool:
+        """Say whether a Secret has to be read: False where the watch knows none of that name.
+
+        One that is younger may be there all the same: a create then says so.
         """
         with self._lock:
             return self._secrets is None or (namespace, name) in self._secrets

@@ -40,6 +40,12 @@ class Selection:
     namespace: str = ""
     label_selector: str = ""
     field_selector: str = ""
+    metadata_only: bool = False
+    """Of the objects nothing but metadata is sent."""
+
+
+def _shape(selection: Selection) -> dict[str, bool]:
+    return {"metadata_only": True} if selection.metadata_only else {}
 
 
 def without_managed_fields(manifest: Manifest) -> Manifest:
@@ -128,6 +134,7 @@ class Reflector:
                 label_selector=selection.label_selector,
                 field_selector=selection.field_selector,
                 resume=resume,
+                **_shape(selection),
             )
             for item in page.items:
                 kept = self._keep(item)
@@ -165,6 +172,7 @@ class Reflector:
             field_selector=selection.field_selector,
             resource_version=self._version,
             timeout=low + (high - low) * self._chance(),
+            **_shape(selection),
         ) as watch:
             self._watch = watch
             self.failing_since = None

@@ -135,8 +135,12 @@ class Cluster(Protocol):
         field_selector: str = "",
         limit: int = 500,
         resume: str = "",
+        metadata_only: bool = False,
     ) -> Page:
-        """Read one page; `namespace=""` means all namespaces. Raises `Gone` for an expired `resume`."""
+        """Read one page; `namespace=""` means all namespaces. Raises `Gone` for an expired `resume`.
+
+        `metadata_only` leaves everything else with the server: of Secrets no value is sent.
+        """
 
     def list(
         self, kind: GroupVersionKind, *, namespace: str = "", label_selector: str = "", field_selector: str = ""
@@ -152,6 +156,7 @@ class Cluster(Protocol):
         field_selector: str = "",
         resource_version: str = "",
         timeout: float = 300.0,
+        metadata_only: bool = False,
     ) -> AbstractContextManager[Watch]:
         """Stream changes after `resource_version`, with bookmarks; ends without error after `timeout` seconds."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recovery.plain import entries, mapping, text_of
-from secretsops.external.store import selects
+from secretsops.external.selectors import selects
 from secretsops.manifest import Manifest, ObjectKey
 
 _CONFIGURATIONS = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")

@@ -31,6 +31,8 @@ LINE_LIMIT = 16 * 1024 * 1024
 ATTEMPTS = 5
 RETRY_AFTER_LIMIT = 30.0
 """Seconds that we wait at most because the server asks for it."""
+_METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+_METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
 
@@ -102,16 +104,18 @@ class KubeCluster:
         field_selector: str = "",
         limit: int = 500,
         resume: str = "",
+        metadata_only: bool = False,
     ) -> Page:
         """Read one page; `resourceVersion` is left unset, which reads the newest state (consistent read)."""
         query = {"limit": str(limit), "continue": resume}
         query |= {"labelSelector": label_selector, "fieldSelector": field_selector}
         path = self.resource(kind).path(namespace=namespace)
-        body = self._json("GET", path, query)
+        body = self._json("GET", path, query, headers={"Accept": _METADATA_LIST} if metadata_only else None)
         head = {"apiVersion": kind.api_version, "kind": kind.kind}
         metadata = body.get("metadata") or {}
+        items = body.get("items") or []
         return Page(
-            items=[Manifest({**head, **item}) for item in body.get("items") or []],
+            items=[_metadata_of(item, kind) if metadata_only else Manifest({**head, **item}) for item in items],
             resource_version=str(metadata.get("resourceVersion") or ""),
             resume=str(metadata.get("continue") or ""),
         )
@@ -151,6 +155,7 @@ class KubeCluster:
         field_selector: str = "",
         resource_version: str = "",
         timeout: float = 300.0,
+        metadata_only: bool = False,
     ) -> Iterator[KubeWatch]:
         """Stream changes after `resource_version`; the request is on its way when this returns."""
         query = {
@@ -162,17 +167,21 @@ class KubeCluster:
             "resourceVersion": resource_version,
         }
         path = _url(self.resource(kind).path(namespace=namespace), query)
+        accept = {"Accept": _METADATA} if metadata_only else None
         with ExitStack() as stack:
 
             def attempt() -> Any:
                 with ExitStack() as opened:
-                    response = opened.enter_context(self._session.request("GET", path, timeout=timeout + 15.0))
+                    response = opened.enter_context(
+                        self._session.request("GET", path, timeout=timeout + 15.0, headers=accept)
+                    )
                     if response.status >= 400:
                         raise _error(response, what=f"watch {kind.kind}", secret=False)
                     stack.push(opened.pop_all())
                     return response
 
-            watch = KubeWatch(self._again(attempt, harmless=True), what=f"the watch of {kind.kind}")
+            slim = kind if metadata_only else None
+            watch = KubeWatch(self._again(attempt, harmless=True), what=f"the watch of {kind.kind}", slim=slim)
             try:
                 yield watch
             finally:
@@ -326,8 +335,9 @@ class KubeCluster:
 class KubeWatch:
     """A watch stream; `close` from any thread ends the iteration at once and without an error."""
 
-    def __init__(self, response: Any, *, what: str) -> None:
+    def __init__(self, response: Any, *, what: str, slim: GroupVersionKind | None = None) -> None:
         self._response = response
+        self._slim = slim
         self._what = what
         self._closed = threading.Event()
         self._events = self._read()
@@ -360,7 +370,7 @@ class KubeWatch:
                     if self._closed.is_set():
                         return
                     if line:
-                        yield _event(line, self._what)
+                        yield _event(line, self._what, self._slim)
                 if len(waiting) > LINE_LIMIT:
                     raise ServerFailure(f"{self._what} sent a line over {LINE_LIMIT >> 20} MiB", reason="TooLarge")
         except (urllib3.exceptions.HTTPError, OSError, ValueError, AttributeError) as error:
@@ -371,13 +381,18 @@ class KubeWatch:
             raise Unreachable(f"{self._what} ended in the middle of an event", reason="NoAnswer")
 
 
-def _event(line: bytes, what: str) -> WatchEvent:
+def _metadata_of(body: Mapping[str, Any], kind: GroupVersionKind) -> Manifest:
+    """Give an object without all but its metadata, also from a server that sends everything."""
+    return Manifest({"apiVersion": kind.api_version, "kind": kind.kind, "metadata": body.get("metadata") or {}})
+
+
+def _event(line: bytes, what: str, slim: GroupVersionKind | None = None) -> WatchEvent:
     try:
         body = json.loads(line)
         told, content = body["type"], body["object"]
         if told != "ERROR":
-            return WatchEvent(EventType(told), Manifest(content))
-    except (ValueError, TypeError, KeyError):
+            return WatchEvent(EventType(told), _metadata_of(content, slim) if slim else Manifest(content))
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise ServerFailure(f"{what} sent what is no event", reason="NotJson") from None
     raise api_error(content or {}, what=what)
 

@@ -97,6 +97,21 @@ def store_refs(manifest: Manifest) -> list[StoreRef]:
     return list(dict.fromkeys(found))
 
 
+def template_sources(manifest: Manifest) -> list[tuple[str, str]]:
+    """Give kind and name of the ConfigMaps and Secrets a template is made from, also where the rest is not valid."""
+    return sources_of(_map(_map(manifest.spec, "target"), "template"))
+
+
+def sources_of(template: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give kind and name of the ConfigMaps and Secrets a template is made from."""
+    named = [
+        (kind, _map(source, field).get("name"))
+        for source in _list(template, "templateFrom")
+        for kind, field in (("ConfigMap", "configMap"), ("Secret", "secret"))
+    ]
+    return [(kind, str(name)) for kind, name in dict.fromkeys(named) if name]
+
+
 def read(manifest: Manifest) -> ExternalSecret:
     """Give the ExternalSecret a manifest describes.
 

@@ -1,8 +1,8 @@
-"""ClusterExternalSecrets as values: which namespaces get an ExternalSecret, and what it looks like there. Pure.
+"""ClusterExternalSecrets and ClusterPushSecrets: which namespaces get a child, and what it looks like there. Pure.
 
-Rules of External Secrets 2.9.0 (`pkg/controllers/clusterexternalsecret`).
+Rules of External Secrets 2.9.0 (`pkg/controllers/clusterexternalsecret`, `pkg/controllers/pushsecret`).
 
-What never lives here: the ExternalSecrets' own sync, requests.
+What never lives here: the children's own sync, requests.
 """
 
 from __future__ import annotations
@@ -14,23 +14,54 @@ from typing import Any
 from secretsops.durations import parse_duration
 from secretsops.errors import InvalidManifest
 from secretsops.external.model import EXTERNAL_SECRET
-from secretsops.external.store import NAMESPACE_LABEL, selects
+from secretsops.external.push import PUSH_SECRET
+from secretsops.external.selectors import selects
+from secretsops.external.store import NAMESPACE_LABEL
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ownership import controller_of
 
 CLUSTER_EXTERNAL_SECRET = GroupVersionKind("external-secrets.io", "v1", "ClusterExternalSecret")
+CLUSTER_PUSH_SECRET = GroupVersionKind("external-secrets.io", "v1alpha1", "ClusterPushSecret")
 FINALIZER = "externalsecrets.external-secrets.io/clusterexternalsecret-cleanup"
 FORCE_SYNC = "external-secrets.io/force-sync"
 """An annotation that children get too, so that one edit refreshes all of them."""
 DEFAULT_REFRESH = 3600.0
-PRESENT = "external secret already exists in namespace"
-"""Compat: the peer's words for an ExternalSecret of that name which is not ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A kind whose objects have a child in every chosen namespace, and where its parts stand.
+
+    `present` is the peer's words for a child of that name which is not ours.
+    """
+
+    kind: GroupVersionKind
+    child: GroupVersionKind
+    stem: str
+    present: str
+    finalizer: str = ""
+
+
+EXTERNAL_SECRETS = Family(
+    kind=CLUSTER_EXTERNAL_SECRET,
+    child=EXTERNAL_SECRET,
+    stem="externalSecret",
+    present="external secret already exists in namespace",
+    finalizer=FINALIZER,
+)
+PUSH_SECRETS = Family(
+    kind=CLUSTER_PUSH_SECRET,
+    child=PUSH_SECRET,
+    stem="pushSecret",
+    present="push secret already exists in namespace",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """One ClusterExternalSecret. `refresh` is in seconds."""
+    """One ClusterExternalSecret or ClusterPushSecret. `refresh` is in seconds."""
 
+    family: Family
     name: str
     uid: str
     child: str
@@ -42,24 +73,24 @@ class Spread:
     refresh: float = DEFAULT_REFRESH
 
     def chooses(self, namespace: Manifest) -> bool:
-        """Say whether a namespace gets an ExternalSecret; one that is going away gets none."""
+        """Say whether a namespace gets a child; one that is going away gets none."""
         if namespace.metadata.get("deletionTimestamp"):
             return False
         labels = {**namespace.labels, NAMESPACE_LABEL: namespace.name}
         return namespace.name in self.namespaces or any(selects(selector, labels) for selector in self.selectors)
 
-    def owns(self, external: Manifest) -> bool:
-        """Say whether an ExternalSecret is one of ours. The name counts, as after a restore the uid is another."""
-        owner = controller_of(external) or {}
-        return (owner.get("kind"), owner.get("name")) == (CLUSTER_EXTERNAL_SECRET.kind, self.name)
+    def owns(self, child: Manifest) -> bool:
+        """Say whether a child is one of ours. The name counts, as after a restore the uid is another."""
+        owner = controller_of(child) or {}
+        return (owner.get("kind"), owner.get("name")) == (self.family.kind.kind, self.name)
 
-    def external(self, namespace: str, live: Manifest | None) -> Manifest:
-        """Give the ExternalSecret for a namespace, on top of the one that is there."""
+    def made(self, namespace: str, live: Manifest | None) -> Manifest:
+        """Give the child for a namespace, on top of the one that is there."""
         old: dict[str, Any] = live.body if live is not None else {}
         metadata: dict[str, Any] = dict(old.get("metadata") or {"name": self.child, "namespace": namespace})
         owner = {
-            "apiVersion": CLUSTER_EXTERNAL_SECRET.api_version,
-            "kind": CLUSTER_EXTERNAL_SECRET.kind,
+            "apiVersion": self.family.kind.api_version,
+            "kind": self.family.kind.kind,
             "name": self.name,
             "uid": self.uid,
             "controller": True,
@@ -70,23 +101,23 @@ class Spread:
             metadata.pop(name, None)
             if wanted:
                 metadata[name] = dict(wanted)
-        top = {"apiVersion": EXTERNAL_SECRET.api_version, "kind": EXTERNAL_SECRET.kind}
+        top = {"apiVersion": self.family.child.api_version, "kind": self.family.child.kind}
         return Manifest({**top, **old, "metadata": metadata, "spec": dict(self.spec)})
 
 
-def read_spread(manifest: Manifest) -> Spread:
-    """Give the ClusterExternalSecret a manifest describes.
+def read_spread(manifest: Manifest, family: Family = EXTERNAL_SECRETS) -> Spread:
+    """Give the object a manifest describes.
 
     Raises:
-        InvalidManifest: refreshTime is no duration, or there is no externalSecretSpec.
+        InvalidManifest: refreshTime is no duration, or there is no spec of the child.
     """
     spec = manifest.spec
-    inner = spec.get("externalSecretSpec")
+    inner = spec.get(f"{family.stem}Spec")
     if not isinstance(inner, dict):
-        raise InvalidManifest("spec.externalSecretSpec is missing", reason="InvalidSpec")
-    metadata = _map(spec, "externalSecretMetadata")
+        raise InvalidManifest(f"spec.{family.stem}Spec is missing", reason="InvalidSpec")
+    metadata = _map(spec, f"{family.stem}Metadata")
     annotations = {str(k): str(v) for k, v in _map(metadata, "annotations").items()}
-    if FORCE_SYNC in manifest.annotations:
+    if family is EXTERNAL_SECRETS and FORCE_SYNC in manifest.annotations:
         annotations[FORCE_SYNC] = manifest.annotations[FORCE_SYNC]
     several = spec.get("namespaceSelectors")
     selectors = [each for each in several if isinstance(each, dict)] if isinstance(several, list) else []
@@ -95,9 +126,10 @@ def read_spread(manifest: Manifest) -> Spread:
     named = spec.get("namespaces")
     refresh = spec.get("refreshTime")
     return Spread(
+        family=family,
         name=manifest.name,
         uid=manifest.uid,
-        child=str(spec.get("externalSecretName") or manifest.name),
+        child=str(spec.get(f"{family.stem}Name") or manifest.name),
         spec=inner,
         labels={str(k): str(v) for k, v in _map(metadata, "labels").items()},
         annotations=annotations,
@@ -108,7 +140,7 @@ def read_spread(manifest: Manifest) -> Spread:
 
 
 def same(wanted: Manifest, live: Manifest) -> bool:
-    """Say whether an ExternalSecret is as it should be; what the API server and we keep beside it does not count."""
+    """Say whether a child is as it should be; what the API server and we keep beside it does not count."""
     return bool(_decided(wanted) == _decided(live))
 
 
@@ -128,7 +160,7 @@ def spread_status(
     if failed:
         ready["message"] = "one or more namespaces failed"
     others = [c for c in old.get("conditions") or [] if isinstance(c, dict) and c.get("type") != "Ready"]
-    status: dict[str, Any] = {"conditions": [*others, ready], "externalSecretName": spread.child}
+    status: dict[str, Any] = {"conditions": [*others, ready], f"{spread.family.stem}Name": spread.child}
     if provisioned:
         status["provisionedNamespaces"] = sorted(provisioned)
     if failed:

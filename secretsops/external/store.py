@@ -9,7 +9,7 @@ What never lives here: credentials themselves, connections, readiness over time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from secretsops.external.model import CLUSTER_SECRET_STORE
 from secretsops.external.patterns import found
 from secretsops.external.providers import Provider, read_provider
 from secretsops.external.references import Scope, invalid
+from secretsops.external.selectors import selects
 from secretsops.manifest import Manifest
 
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
@@ -118,26 +119,3 @@ def _fits(condition: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
         return True
     expressions = condition.get("namespaceRegexes")
     return any(found(str(e), name) for e in (expressions if isinstance(expressions, list) else []))
-
-
-def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Evaluate a label selector (`metav1.LabelSelectorAsSelector`); an unknown operator selects nothing."""
-    wanted = selector.get("matchLabels") or {}
-    expressions: Sequence[Any] = selector.get("matchExpressions") or []
-    return all(labels.get(key) == value for key, value in wanted.items()) and all(
-        isinstance(expression, dict) and _holds(expression, labels) for expression in expressions
-    )
-
-
-def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = str(expression.get("key")), expression.get("values") or []
-    match expression.get("operator"):
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import boto3
+from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import serialization
 
 from drills.sandbox.aws import Aws
@@ -85,3 +86,39 @@ class Servers:
         if "SecretBinary" in plain:
             plain["SecretBinary"] = base64.b64decode(plain["SecretBinary"])
         return getattr(client, operation)(**plain)
+
+    def dumped(self, dump: Mapping[str, Any]) -> dict[str, Any]:
+        """Give what the stores hold at the end of a case, in the form of `expected.yaml`."""
+        found: dict[str, Any] = {}
+        for path in dump.get("vault") or []:
+            found[f"vault {path}"] = self._vault_dump(path)
+        for service, dumper in (("aws_sm", self._secret_dump), ("aws_ssm", self._parameter_dump)):
+            for name in dump.get(service) or []:
+                try:
+                    found[f"{service} {name}"] = dumper(name)
+                except ClientError as error:
+                    found[f"{service} {name}"] = {"error": error.response["Error"]["Code"]}
+        return found
+
+    def _vault_dump(self, path: str) -> dict[str, Any]:
+        try:
+            answer = vault_call(self.bao.url, self.bao.token, "GET", path.removeprefix("/v1/"))
+        except urllib.error.HTTPError as error:
+            error.close()
+            return {"status": error.code, "data": []}
+        return {"status": 200, "data": answer["data"]}
+
+    def _secret_dump(self, name: str) -> dict[str, Any]:
+        value = self.aws("secretsmanager", "get_secret_value", {"SecretId": name})
+        about = self.aws("secretsmanager", "describe_secret", {"SecretId": name})
+        shown: dict[str, Any] = {"tags": about.get("Tags") or []}
+        if "SecretBinary" in value:
+            shown["SecretBinary"] = base64.b64encode(value["SecretBinary"]).decode()
+        if "SecretString" in value:
+            shown["SecretString"] = value["SecretString"]
+        return shown | ({"Description": about["Description"]} if about.get("Description") else {})
+
+    def _parameter_dump(self, name: str) -> dict[str, Any]:
+        value = self.aws("ssm", "get_parameter", {"Name": name, "WithDecryption": True})["Parameter"]
+        tags = self.aws("ssm", "list_tags_for_resource", {"ResourceType": "Parameter", "ResourceId": name})["TagList"]
+        return {part: value[part] for part in ("Value", "Type", "Version")} | {"tags": tags}

@@ -22,9 +22,11 @@ import controllers
 from controllers.events import Emit
 from controllers.external_parts import build
 from controllers.loop import Loop, Runtime
+from controllers.push_secrets import no_template
 from secretsops.cli import RealDoors
 from secretsops.errors import AlreadyExists, Conflict, InvalidManifest, NotFound
 from secretsops.external.model import EXTERNAL_SECRET, SECRET, read
+from secretsops.external.push import PUSH_SECRET, read_push
 from secretsops.external.store import read_store
 from secretsops.manifest import GroupVersionKind, Manifest, load_all
 from secretsops.ports import Cluster
@@ -62,6 +64,8 @@ WIDE = [kind for name, kind in RECORDED.items() if name in CLUSTER_SCOPED]
 QUIET, LONGEST, COLLECTED = 1.2, 25.0, 75.0
 """Seconds without a change after which a step has settled; those after which it counts as settled anyhow, and where
 the garbage collector still has work."""
+LATE = 15.0
+"""Seconds a push may take on a machine with more to do; one that was refused stays behind for ever."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)")
 
 
@@ -82,6 +86,9 @@ def _unsupported(manifest: Manifest) -> str:
     try:
         if manifest.kind == EXTERNAL_SECRET:
             read(manifest)
+        elif manifest.kind == PUSH_SECRET:
+            read_push(manifest)
+            no_template(read_push(manifest), {})
         elif manifest.kind.kind.endswith("SecretStore"):
             read_store(Manifest({**manifest.body, "metadata": {**manifest.metadata, "namespace": ""}}))
     except InvalidManifest as error:
@@ -92,7 +99,7 @@ def _unsupported(manifest: Manifest) -> str:
 def needs_garbage_collection(case: dict[str, Any]) -> bool:
     """Say whether a case waits for objects to go with their owner."""
     text = json.dumps(case["steps"])
-    return '"delete"' in text or "ClusterExternalSecret" in text
+    return '"delete"' in text or "ClusterExternalSecret" in text or "ClusterPushSecret" in text
 
 
 # --- The controllers -----------------------------------------------------------------------------------
@@ -168,7 +175,8 @@ class Trace:
                 gone = [key for key in before if key not in now]
                 steps.append(record | ({"gone": gone} if gone else {}))
                 before = now
-            return {"steps": steps, "events": self._events()}
+            provider = self._normal(self._stage.servers.dumped(self._case.get("dump") or {}))
+            return {"steps": steps, "events": self._events(), "provider": provider}
         finally:
             self._clean()
 
@@ -302,8 +310,10 @@ class Trace:
             if state != last:
                 last, since = state, now
             silent = any(item.kind.group and not item.status.get("conditions") for item in objects)
+            behind = any(item.kind == PUSH_SECRET and _is_behind(item) for item in objects)
+            patience = LATE if behind else 5.0 if silent else QUIET
             longest = COLLECTED if _is_garbage_left(objects) else LONGEST
-            if now - since > (5.0 if silent else QUIET) and longest == LONGEST:
+            if now - since > patience and longest == LONGEST:
                 return
             time.sleep(0.25)
 
@@ -335,11 +345,17 @@ class Trace:
     def _clean(self) -> None:
         """Take away what would go on making work; namespaces go with the control plane."""
         for place in self._namespaces:
-            for item in self._cluster.list(EXTERNAL_SECRET, namespace=place):
-                self._cluster.delete(item.kind, item.name, namespace=place)
+            for kind in (EXTERNAL_SECRET, PUSH_SECRET):
+                for item in self._cluster.list(kind, namespace=place):
+                    self._cluster.delete(item.kind, item.name, namespace=place)
         for item in self._objects():
             if item.kind.group and not item.metadata.get("deletionTimestamp"):
                 self._cluster.delete(item.kind, item.name, namespace=item.namespace)
+
+
+def _is_behind(item: Manifest) -> bool:
+    """Say whether a PushSecret was changed since it was last pushed."""
+    return bool(item.status.get("syncedResourceVersion") != read_push(item).version)
 
 
 def _is_garbage_left(objects: list[Manifest]) -> bool:
@@ -379,7 +395,7 @@ def _shown(item: Manifest) -> dict[str, Any]:
         shown["data"] = item.body.get("data") or {}
     else:
         shown["status"] = item.status
-        if item.kind == EXTERNAL_SECRET:
+        if item.kind.kind == EXTERNAL_SECRET.kind:
             shown["generation"] = item.generation
     return shown
 

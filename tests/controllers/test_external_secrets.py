@@ -648,10 +648,12 @@ def test_the_part_watches_what_concerns_it_and_keeps_no_values(world: World) -> 
     pytest.importorskip("controllers.loop", exc_type=ImportError)
     doors = SimpleNamespace(secret_source=world.open)
     runtime = SimpleNamespace(cluster=world, clock=world, doors=doors, options={}, events=lambda _: world.emit)
-    part, _ = build(runtime)  # type: ignore[arg-type]
+    part, *_ = build(runtime)  # type: ignore[arg-type]
     watched = {which.selection.kind.kind: which for which in part.watched}
-    assert set(watched) == {"ExternalSecret", "SecretStore", "ClusterSecretStore", "Secret"}
-    assert watched["Secret"].selection.label_selector == f"{MANAGED}=true"
+    assert set(watched) == {
+        "ExternalSecret", "PushSecret", "SecretStore", "ClusterSecretStore", "Secret", "ConfigMap"
+    }  # fmt: skip
+    assert watched["Secret"].selection.metadata_only
 
     store = Manifest(world.objects["SecretStore", "shop", "store"])
     assert list(watched["SecretStore"].keys(EventType.ADDED, store)) == [STORE]

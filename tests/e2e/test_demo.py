@@ -218,6 +218,30 @@ UNUSED = {
     ("update", "", "secrets"): "a Secret that drifted is healed; nothing drifts in the story",
     ("get", "", "configmaps"): "a store's caProvider; the story's Vault speaks plain HTTP on loopback",
     ("get", "", "namespaces"): "conditions of a ClusterSecretStore; the story has none",
+    **{
+        ("get", "generators.external-secrets.io", plural): "ExternalSecrets that name a generator; the story has none"
+        for plural in (
+            "clustergenerators",
+            "ecrauthorizationtokens",
+            "fakes",
+            "passwords",
+            "sshkeys",
+            "stssessiontokens",
+            "uuids",
+            "vaultdynamicsecrets",
+            "webhooks",
+        )
+    },
+    **{
+        (verb, "external-secrets.io", "pushsecrets"): "PushSecrets, alone and in many namespaces; the story has none"
+        for verb in ("get", "create", "update", "patch", "delete")
+    },
+    ("update", "external-secrets.io", "pushsecrets/status"): "PushSecrets; the story has none",
+    ("get", "external-secrets.io", "clusterpushsecrets"): "the story has none",
+    ("update", "external-secrets.io", "clusterpushsecrets/status"): "the story has none",
+    ("update", "external-secrets.io", "clusterpushsecrets/finalizers"): "checked by admission, never requested",
+    ("patch", "external-secrets.io", "secretstores"): "a store that a PushSecret deletes in; the story has none",
+    ("patch", "external-secrets.io", "clustersecretstores"): "a store that a PushSecret deletes in; the story has none",
     ("patch", "", "namespaces"): "a finalizer that the peer left; the story has none",
     ("get", "external-secrets.io", "externalsecrets"): "what the watch told of is not read again",
     ("create", "external-secrets.io", "externalsecrets"): "children of a ClusterExternalSecret; the story has none",

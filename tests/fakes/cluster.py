@@ -35,7 +35,7 @@ from tests.fakes.cluster_rules import (
     served,
 )
 from tests.fakes.cluster_storage import Storage
-from tests.fakes.cluster_watch import FakeWatch
+from tests.fakes.cluster_watch import FakeWatch, slim
 
 UNSUPPORTED: Mapping[str, str] = {
     "schemas": "structural schemas (validation, pruning, defaulting) need the API server's OpenAPI machinery",
@@ -175,6 +175,7 @@ class FakeCluster(Storage):
         field_selector: str = "",
         limit: int = 500,
         resume: str = "",
+        metadata_only: bool = False,
     ) -> Page:
         """Read one page. Unlike a real server's, later pages show the newest state."""
         resource = self.resource(kind)
@@ -200,7 +201,7 @@ class FakeCluster(Storage):
                 rest = base64.b64encode(
                     json.dumps({"rv": version, "start": [last.namespace, last.name]}).encode()
                 ).decode()
-            items = [self._shown(kind, body) for body in part]
+            items = [self._shown(kind, slim(body) if metadata_only else body) for body in part]
             return Page(items=items, resource_version=str(version), resume=rest)
 
     def list(
@@ -221,6 +222,7 @@ class FakeCluster(Storage):
         field_selector: str = "",
         resource_version: str = "",
         timeout: float = 300.0,
+        metadata_only: bool = False,
     ) -> Iterator[FakeWatch]:
         """Stream changes; without a resourceVersion (or with 0) what is there comes first as ADDED."""
         resource = self.resource(kind)
@@ -233,6 +235,7 @@ class FakeCluster(Storage):
             since = int(resource_version or 0)
             watch = FakeWatch(self._turn, self._changes, kind, selects, since=since or self._version, timeout=timeout)
             watch.version_now = lambda: self._version
+            watch.metadata_only = metadata_only
             if not since:
                 watch.initial = [
                     copy.deepcopy(body)

@@ -25,6 +25,11 @@ class Change(NamedTuple):
     before: dict[str, Any] | None
 
 
+def slim(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Give an object's metadata alone."""
+    return {name: body[name] for name in ("apiVersion", "kind", "metadata") if name in body}
+
+
 class FakeWatch:
     """A running watch; `close` from any thread ends the iteration at once."""
 
@@ -41,6 +46,7 @@ class FakeWatch:
         self.initial: list[dict[str, Any]] = []
         self.broken: ApiError | None = None
         self.bookmarks = 0
+        self.metadata_only = False
         self.version_now: Callable[[], int] = lambda: self._since
         self._turn = turn
         self._changes = changes
@@ -100,7 +106,8 @@ class FakeWatch:
 
     def _event(self, event: EventType, body: Mapping[str, Any]) -> WatchEvent:
         head = {"apiVersion": self._kind.api_version, "kind": self._kind.kind}
-        return WatchEvent(event, Manifest({**copy.deepcopy(dict(body)), **head}))
+        shown = slim(body) if self.metadata_only else dict(body)
+        return WatchEvent(event, Manifest({**copy.deepcopy(shown), **head}))
 
     def _bookmark(self) -> WatchEvent:
         self._since = max(self._since, self.version_now())

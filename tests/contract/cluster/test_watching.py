@@ -176,3 +176,28 @@ def test_writers_and_watchers_at_the_same_time(cluster: Cluster, namespace: str)
         thread.join(40)
     assert seen[0] == seen[1]
     assert sorted(seen[0]) == sorted(f"s{number}-{count}" for number in range(4) for count in range(10))
+
+
+def test_metadata_alone_is_sent_where_nothing_else_is_asked_for(cluster: Cluster, namespace: str) -> None:
+    """Lists and watches of metadata carry names, labels and versions, the kind that was asked for, and no value."""
+    cluster.create(secret(namespace, "before", data={"a": "MQ=="}))
+    page = cluster.page(SECRET, namespace=namespace, metadata_only=True)
+    (item,) = page.items
+    assert (item.kind, item.name, item.namespace) == (SECRET, "before", namespace)
+    assert item.uid
+    assert set(item.body) == {"apiVersion", "kind", "metadata"}
+    first = cluster.create(secret(namespace, "one", data={"a": "MQ=="}))
+    cluster.delete(SECRET, "one", namespace=namespace)
+    events: list[WatchEvent] = []
+    start = page.resource_version
+    with cluster.watch(SECRET, namespace=namespace, resource_version=start, timeout=20, metadata_only=True) as watch:
+        for event in watch:
+            if event.type is not EventType.BOOKMARK:
+                events.append(event)
+            if len(events) == 2:
+                break
+    assert [event.type for event in events] == [EventType.ADDED, EventType.DELETED]
+    assert events[0].object.resource_version == first.resource_version
+    for event in events:
+        assert event.object.kind == SECRET
+        assert set(event.object.body) == {"apiVersion", "kind", "metadata"}
