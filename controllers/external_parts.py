@@ -69,7 +69,7 @@ class _Wiring:
             our_class=str(options.get("controller_class") or DEFAULT_CLASS),
             observed=self._observed,
         )
-        generators = Generators(cluster.get)
+        generators = Generators(cluster.get, cluster=cluster, open_source=runtime.doors.secret_source)
         self._values = Values(self._stores, generators, demand=self._demand)
         self._externals = ExternalSecrets(
             cluster,

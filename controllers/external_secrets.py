@@ -13,10 +13,9 @@ import datetime as dt
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from controllers.external_reporting import Emit, Reports, told_failure, told_missing, told_refusal
-from controllers.external_values import Values
+from controllers.external_values import Values, template_texts
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.clock import SystemClock
@@ -50,7 +49,7 @@ from secretsops.external.template import Filled, fill
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
 from secretsops.ports import Clock, Cluster, PatchType
-from secretsops.secret import Plaintext, SecretData
+from secretsops.secret import Plaintext
 
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 
@@ -307,17 +306,7 @@ class ExternalSecrets:
         """
         if wanted.target.template is None:
             return Filled(values=values, labels=wanted.labels, annotations=wanted.annotations)
-        return fill(wanted.target.template, values, partial(self._texts, wanted.namespace))
-
-    def _texts(self, namespace: str, kind: str, name: str) -> Mapping[str, bytes] | None:
-        """Give the data of a ConfigMap or Secret that a template names, None where there is none."""
-        try:
-            found = self._cluster.get(CONFIG_MAP if kind == "ConfigMap" else SECRET, name, namespace)
-        except NotFound:
-            return None
-        if kind == "ConfigMap":
-            return {key: str(text).encode() for key, text in (found.body.get("data") or {}).items()}
-        return {key: value.reveal() for key, value in SecretData.of(found.body).items()}
+        return fill(wanted.target.template, values, template_texts(self._cluster, wanted.namespace))
 
     def _act(self, this: _Pass, secret: Manifest) -> str:
         wanted, live = this.wanted, this.live

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from controllers.external_reporting import Emit
+from controllers.external_values import template_texts
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.errors import Conflict, InvalidManifest, NotFound, SecretsOpsError, StoreRefused
@@ -44,8 +45,8 @@ from secretsops.external.push import (
     unwanted,
 )
 from secretsops.external.push import deletes as deletes_remotely
-from secretsops.external.rewrite import Transform, no_templates
 from secretsops.external.status import stamp, with_ready
+from secretsops.external.template import fill, transformed
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ports import Clock, Cluster
 from secretsops.secret import Plaintext, SecretData
@@ -54,18 +55,6 @@ SYNCED, ERRORED, SOURCE_DELETED = "Synced", "Errored", "SourceDeleted"
 DONE = "PushSecret synced successfully"
 KEPT = f"{DONE}. Existing secrets in providers unchanged."
 """Compat: the peer's words."""
-
-Templated = Callable[[PushSecret, Mapping[str, Plaintext]], Mapping[str, Plaintext]]
-"""Gives what a PushSecret's template makes of the data of its source."""
-
-
-def no_template(push: PushSecret, data: Mapping[str, Plaintext]) -> Mapping[str, Plaintext]:
-    """Give the data as it is; refuse a template where there is no engine."""
-    if push.template is not None:
-        raise InvalidManifest(
-            "spec.template is not supported", reason="Unsupported", hint="push the values as they are"
-        )
-    return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +77,6 @@ class PushSecrets:
         *,
         observed: Observed,
         generators: Generators,
-        transform: Transform = no_templates,
-        templated: Templated = no_template,
     ) -> None:
         self._cluster = cluster
         self._stores = stores
@@ -97,8 +84,6 @@ class PushSecrets:
         self._clock = clock
         self._observed = observed
         self._generators = generators
-        self._transform = transform
-        self._templated = templated
 
     def reconcile(self, key: ObjectKey, *, changed: bool = False) -> Pushed:
         """Bring the stores in line with one PushSecret; `changed` says that its source was.
@@ -207,12 +192,18 @@ class PushSecrets:
 
     # --- Writing ---------------------------------------------------------------------------------------
 
+    def _templated(self, push: PushSecret, data: Mapping[str, Plaintext]) -> Mapping[str, Plaintext]:
+        """Give what goes out: what the template makes of the source, else the source."""
+        if push.template is None:
+            return data
+        return fill(push.template, data, template_texts(self._cluster, push.namespace)).values
+
     def _push(
         self, manifest: Manifest, push: PushSecret, sources: Sequence[Mapping[str, Plaintext]], started: dt.datetime
     ) -> Pushed:
         stores = self._chosen(push)
         datas = [self._templated(push, data) for data in sources]
-        plans = [(store, plan(push, data, store, self._transform)) for store in stores for data in datas]
+        plans = [(store, plan(push, data, store, transformed)) for store in stores for data in datas]
         new: Synced = {}
         for store, planned in plans:
             new.setdefault(_name(store), {}).update({item.entry.place: item.entry.shown for item in planned})

@@ -22,7 +22,6 @@ import controllers
 from controllers.events import Emit
 from controllers.external_parts import build
 from controllers.loop import Loop, Runtime
-from controllers.push_secrets import no_template
 from secretsops.cli import RealDoors
 from secretsops.errors import AlreadyExists, Conflict, InvalidManifest, NotFound
 from secretsops.external.model import EXTERNAL_SECRET, SECRET, read
@@ -88,7 +87,6 @@ def _unsupported(manifest: Manifest) -> str:
             read(manifest)
         elif manifest.kind == PUSH_SECRET:
             read_push(manifest)
-            no_template(read_push(manifest), {})
         elif manifest.kind.kind.endswith("SecretStore"):
             read_store(Manifest({**manifest.body, "metadata": {**manifest.metadata, "namespace": ""}}))
     except InvalidManifest as error:
