@@ -151,9 +151,6 @@ def applications_of(wanted: ApplicationSet, sources: Sources) -> Generated:
     One generator that gives no answer fails the whole set. Of two Applications of one name neither is made; one that
     refers to an unknown project or cluster is left out alone.
     """
-    if wanted.go and sources.go is None:
-        problem = Problem(where=wanted.key, reason="NotSupported", message="goTemplate is not rendered here")
-        return Generated(problems=[problem], failed=True)
     language = Language(go=sources.go if wanted.go else None, missing=wanted.missing)
     found: list[Manifest] = []
     try:

@@ -21,13 +21,12 @@ from recovery.setup import SECRET_TYPE, ClusterEntry, Setup, selects
 from secretsops.errors import GitUnavailable, InvalidManifest, SyncRefused
 from secretsops.manifest import load_values
 from secretsops.ports import GitRepos
+from secretsops.templating import Template, argo_cd
 
 Params = dict[str, Any]
 GoTemplate = Callable[[str, Mapping[str, Any], str], str]
 """Render one Go text/template: text, parameters, what a missing key does (`missingkey=` option, "" for the default)."""
 
-GO_TEMPLATE: GoTemplate | None = None
-"""The product's Go templates, None where they are not there."""
 
 FOREIGN = ("scmProvider", "pullRequest", "plugin", "clusterDecisionResource")
 """Generators whose answer is not in Git."""
@@ -41,6 +40,16 @@ class GenerationFailed(SyncRefused):
     """A generator gives no answer, so that its ApplicationSet generates nothing at all."""
 
 
+def go_template(text: str, params: Mapping[str, Any], missing: str) -> str:
+    """Render one Go template as Argo CD does: its functions, numbers as float64.
+
+    Raises:
+        TemplateFailed: it does not parse, render or stay within its limits.
+    """
+    template = Template.parse(text, functions=argo_cd(), missing_key_fails=missing == "error")
+    return template.render(params).decode("utf-8", "replace")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """What generators read: Git at pinned commits, the clusters of the installation, and the template language."""
@@ -48,7 +57,7 @@ class Sources:
     git: GitRepos
     pin: Callable[[str, str], str]
     setup: Setup
-    go: GoTemplate | None = None
+    go: GoTemplate = go_template
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from recovery.appset import is_application_set
 from recovery.argo import read_application
 from recovery.events import AppEnded, Event, Observer, Quiet
 from recovery.generated import record_generated
-from recovery.generators import GO_TEMPLATE, Sources
+from recovery.generators import Sources
 from recovery.journal import Journal
 from recovery.judge import judge_of
 from recovery.order import Task
@@ -199,7 +199,7 @@ class Runs:
     def add_set(self, manifest: Manifest, parent: Running | None, result: Result) -> None:
         """Record the Applications that an ApplicationSet generates, and register them step by step."""
         world = self.world
-        sources = Sources(git=world.git, pin=JournaledPins(world), setup=world.setup, go=GO_TEMPLATE)
+        sources = Sources(git=world.git, pin=JournaledPins(world), setup=world.setup)
         try:
             steps = record_generated(world.cluster, manifest, sources, world.clock)
             done: set[str] = set()

@@ -15,7 +15,7 @@ from functools import partial
 from recovery.app import App, Problem
 from recovery.appset import applications_of, is_application_set, read_application_set
 from recovery.argo import is_application, merge_source, read_application
-from recovery.generators import GO_TEMPLATE, Sources
+from recovery.generators import Sources
 from recovery.order import Task, ordered
 from recovery.project import objection_to_app, refused_objects
 from recovery.render import Kinds, Rendered, kinds_of, namespace_of, render
@@ -197,7 +197,7 @@ def _generated(
         except InvalidManifest as error:
             problems.append(Problem(where=str(manifest.key), reason=error.reason, message=error.message))
             continue
-        sources = Sources(git=doors.git, pin=doors.pin, setup=setup, go=GO_TEMPLATE)
+        sources = Sources(git=doors.git, pin=doors.pin, setup=setup)
         generated = applications_of(wanted, sources)
         problems += generated.problems
         found += sorted(

@@ -66,7 +66,7 @@ class World:
 
     def reconcile(self, name: str, wanted: ApplicationSet) -> None:
         git = CaseRepos(self.name, suite=SUITE, git=self.case.get("git") or {}, number=self.commit)
-        sources = Sources(git=git, pin=git.resolve, setup=self.setup, go=go_template())
+        sources = Sources(git=git, pin=git.resolve, setup=self.setup)
         generated = applications_of(wanted, sources)
         writes = writes_of(wanted, generated, [Manifest(body) for body in self.applications.values()])
         for manifest in writes.create:
@@ -96,11 +96,6 @@ class World:
                 row["deleting"] = True
             found.append({**row, "spec": body["spec"]})
         return found
-
-
-def go_template() -> Any:
-    """Give the product's Go templates."""
-    return None
 
 
 def merged(base: Any, patch: Any) -> Any:
