@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 SOURCES: Mapping[str, str] = {
     "AwsAccess": "secretsops.adapters.aws:open_aws",
     "KubernetesAccess": "secretsops.adapters.kubernetes:KubernetesSource",
+    "WebhookAccess": "secretsops.adapters.webhook:WebhookSource",
     "VaultAccess": "secretsops.adapters.vault:VaultSource",
 }
 """Which adapter opens which kind of access; imported when a store of that kind is opened."""

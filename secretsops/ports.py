@@ -247,6 +247,8 @@ class Ask:
     key: str
     version: str = ""
     metadata: bool = False
+    property: str = ""
+    """Only where the store itself is asked for a property (dialect `webhook`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,10 +281,14 @@ class SecretSource(Protocol):
 
     @property
     def dialect(self) -> str:
-        """Name whose property rules apply to the documents: `vault`, `aws` or `plain`."""
+        """Name whose property rules count: `vault`, `aws`, `plain`, or `webhook` where the store looks itself."""
 
     def fetch(self, key: str, version: str = "") -> Fetched:
         """Read one document; raises `StoreRefused` with reason `NotFound` or `Denied`."""
+
+    def fetch_property(self, key: str, version: str, property_path: str) -> Fetched:  # noqa: ARG002 - a default
+        """Read a document whose request depends on the property; only where the dialect is `webhook`."""
+        return self.fetch(key, version)
 
     def probe(self) -> None:
         """Check that the credential is accepted, with the cheapest request there is.

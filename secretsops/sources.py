@@ -149,10 +149,24 @@ class KubernetesAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookAccess:
+    """An HTTP endpoint; `url`, `headers`, `body` and `json_path` are templates over `remoteRef` and `secrets`."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: str = field(default="", repr=False)
+    json_path: str = ""
+    timeout: float = 0.0
+    secrets: Mapping[str, Mapping[str, Plaintext]] = field(default_factory=dict)
+    tls: Tls = Tls()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListedAccess:
     """Values that stand in the store itself, by key and version joined."""
 
     values: Mapping[str, Plaintext]
 
 
-Access = VaultAccess | AwsAccess | KubernetesAccess | ListedAccess
+Access = VaultAccess | AwsAccess | KubernetesAccess | WebhookAccess | ListedAccess

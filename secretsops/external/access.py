@@ -9,7 +9,7 @@ What never lives here: which store, whether it may be used, what is kept open.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from secretsops.errors import ApiError, NotFound, StoreRefused, StoreUnavailable
@@ -31,44 +31,57 @@ OpenSource = Callable[[Access], SecretSource]
 
 def read_credentials(cluster: Cluster, provider: Provider, namespace: str) -> tuple[tuple[object, ...], Held]:
     """Read all a provider refers to: the identity that makes, and the credentials."""
-    values = {ref: read_credential(cluster, ref, ref.namespace or namespace) for ref in provider.refs}
+    read = {ref: _read(cluster, ref, ref.namespace or namespace) for ref in provider.refs}
     accounts = {ref: _account(cluster, ref, ref.namespace or namespace) for ref in provider.accounts}
     identity = (
-        *((ref, version) for ref, (version, _) in values.items()),
+        *((ref, version) for ref, (version, _) in read.items()),
         *((ref, version) for ref, (version, _) in accounts.items()),
     )
     held = Held(
-        values={ref: value for ref, (_, value) in values.items()},
+        values={ref: _one(ref, data, ref.namespace or namespace) for ref, (_, data) in read.items() if ref.key},
+        secrets={ref: data for ref, (_, data) in read.items() if not ref.key},
         accounts={ref: account for ref, (_, account) in accounts.items()},
     )
     return identity, held
 
 
-def read_credential(cluster: Cluster, ref: KeyRef, namespace: str) -> tuple[str, Plaintext]:
-    """Read a credential: the version of the object that holds it, and the value."""
-    kind = _CORE[ref.kind]
-    what = "Kubernetes secret" if ref.kind == "Secret" else "ConfigMap"
+def _read(cluster: Cluster, ref: KeyRef, namespace: str) -> tuple[str, Mapping[str, Plaintext]]:
+    what = _named(ref)
     try:
-        found = cluster.get(kind, ref.name, namespace)
+        found = cluster.get(_CORE[ref.kind], ref.name, namespace)
     except NotFound:
         raise StoreRefused(
             f'cannot get {what} "{ref.name}" from namespace "{namespace}": {ref.kind.lower()}s "{ref.name}" not found',
             reason="CredentialMissing",
             hint="create it, or correct the reference of the store",
         ) from None
-    version = f"{found.uid}/{found.resource_version}"
+    label, _, value = ref.label.partition("=")
+    if label and found.labels.get(label) != value:
+        raise StoreRefused(
+            f'{what} "{ref.name}" of namespace "{namespace}" does not carry the label {label}: {value}',
+            reason="CredentialMissing",
+            hint=f"kubectl label secret {ref.name} {label}={value}, if it may be sent there",
+        )
+    version, held = f"{found.uid}/{found.resource_version}", found.body.get("data")
     if ref.kind == "ConfigMap":
-        text = (found.body.get("data") or {}).get(ref.key)
-        value = Plaintext(text.encode()) if isinstance(text, str) else None
-    else:
-        value = SecretData.of({"data": found.body.get("data")}).get(ref.key)
+        texts = held if isinstance(held, dict) else {}
+        return version, {str(key): Plaintext(text.encode()) for key, text in texts.items() if isinstance(text, str)}
+    return version, SecretData.of({"data": held})
+
+
+def _one(ref: KeyRef, data: Mapping[str, Plaintext], namespace: str) -> Plaintext:
+    value = data.get(ref.key)
     if value is None:
         raise StoreRefused(
-            f'cannot find key "{ref.key}" in {what} "{ref.name}" of namespace "{namespace}"',
+            f'cannot find key "{ref.key}" in {_named(ref)} "{ref.name}" of namespace "{namespace}"',
             reason="CredentialMissing",
             hint="add the key, or correct the reference of the store",
         )
-    return version, value
+    return value
+
+
+def _named(ref: KeyRef) -> str:
+    return "Kubernetes secret" if ref.kind == "Secret" else "ConfigMap"
 
 
 def _account(cluster: Cluster, ref: AccountRef, namespace: str) -> tuple[str, Account]:

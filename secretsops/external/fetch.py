@@ -129,6 +129,8 @@ class Shared:
         def get() -> Fetched:
             if ask.metadata:
                 return self._source.metadata(ask.key, ask.version)
+            if ask.property:
+                return self._source.fetch_property(ask.key, ask.version, ask.property)
             return self._batched(ask, more, namespace) or self._source.fetch(ask.key, ask.version)
 
         found: Fetched = self._share(ask, get, not_before, namespace, retry=retry)
@@ -310,7 +312,7 @@ class Shared:
         for other in candidates:
             if len(held) >= room:
                 break
-            if other == ask or other in held or other.metadata or other.version:
+            if other == ask or other in held or other.metadata or other.version or other.property:
                 continue
             slot = self._slot(other)
             if slot.lock.acquire(blocking=False):

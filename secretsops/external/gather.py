@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from secretsops.errors import SecretsOpsError, StoreRefused
@@ -118,9 +118,11 @@ def _pulled(pull: Pull, reader: Reader, transform: Transform) -> _Pulled:
         moments = [fetched.at for fetched in found.values() if fetched.at is not None]
         return _finished(documents, pull, transform), "", min(moments, default=None)
     assert pull.ask is not None
-    fetched = reader.read(pull.store, pull.ask)
-    dialect = reader.dialect(pull.store)
-    value = select(fetched.document, pull.property_path, dialect)
+    dialect, ask, path = reader.dialect(pull.store), pull.ask, pull.property_path
+    if dialect == "webhook":
+        ask, path = replace(ask, property=path), ""
+    fetched = reader.read(pull.store, ask)
+    value = select(fetched.document, path, dialect)
     if value is None:
         raise _property_missing(pull, dialect)
     if not pull.secret_key:

@@ -34,6 +34,8 @@ class Held:
     """The credentials of one store for one namespace."""
 
     values: Mapping[KeyRef, Plaintext] = field(default_factory=dict)
+    secrets: Mapping[KeyRef, Mapping[str, Plaintext]] = field(default_factory=dict)
+    """Whole Secrets, for references without a key."""
     accounts: Mapping[AccountRef, Account] = field(default_factory=dict)
 
     def value(self, ref: KeyRef | None) -> Plaintext | None:

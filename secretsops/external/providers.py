@@ -17,6 +17,7 @@ from secretsops.external.held import Held
 from secretsops.external.kubernetes import read_kubernetes
 from secretsops.external.references import AccountRef, KeyRef, Scope, invalid, retries, unsupported
 from secretsops.external.vault import read_vault
+from secretsops.external.webhook import read_webhook
 from secretsops.secret import Plaintext
 from secretsops.sources import Access, ListedAccess
 
@@ -76,9 +77,11 @@ def read_provider(spec: Mapping[str, Any], scope: Scope, *, store: tuple[str, st
             return read_aws(body, scope, retries(spec), store=store)
         case "kubernetes":
             return read_kubernetes(body, scope)
+        case "webhook":
+            return read_webhook(body, scope)
         case "fake":
             return _listed(body)
-    raise unsupported(f"provider {str(kind)[:40]}", "use vault, aws, kubernetes or fake")
+    raise unsupported(f"provider {str(kind)[:40]}", "use vault, aws, kubernetes, webhook or fake")
 
 
 def _listed(body: Mapping[str, Any]) -> Listed:

@@ -24,12 +24,16 @@ ATTEMPT_LIMIT, INTERVAL_LIMIT = 10, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRef:
-    """One key of a Secret (or of a ConfigMap where that is allowed); an empty namespace is the user's own."""
+    """One key of a Secret (or of a ConfigMap where that is allowed); an empty namespace is the user's own.
+
+    An empty `key` means all of them. With a `label` ("name=value") the Secret has to carry it.
+    """
 
     kind: str = "Secret"
     namespace: str = ""
     name: str
     key: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
