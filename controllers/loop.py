@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controllers.events import Emit, Events
+from controllers.fence import Fence
 from controllers.http import Route
 from controllers.leader import Election
 from controllers.metrics import Metrics
@@ -99,6 +100,8 @@ class Runtime:
     """Our own namespace."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The command line's options by name."""
+    fence: Fence = field(default_factory=Fence)
+    """Says whether another cluster has taken our place."""
 
     def events(self, component: str) -> Emit:
         """Give what publishes events under a source component."""

@@ -13,9 +13,12 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
+from controllers.escrow import SUCCEEDS
 from secretsops.errors import AlreadyExists, InvalidManifest, NotFound, Refused
+from secretsops.escrow.bundle import PENDING
 from secretsops.logs import fields
 from secretsops.manifest import Manifest
 from secretsops.ports import Clock, Cluster
@@ -28,6 +31,7 @@ from secretsops.sealing.keys import (
     KeyOrder,
     KeyPair,
     KeyRing,
+    KeyState,
     generate,
     is_key_secret,
     key_secret,
@@ -70,11 +74,36 @@ class KeyPolicy:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
+class Gate(Protocol):
+    """What stands between a key and its use: its escrow (`controllers.escrow`)."""
+
+    moved: bool
+    """Whether key Secrets were changed since somebody set it to False."""
+
+    @property
+    def label(self) -> str:
+        """Give the label value of a new key: `active`, or one that keeps it out of the ring for now."""
+
+    def may_seal(self, secret: Manifest, pair: KeyPair) -> bool:
+        """Say whether a key may seal; one that may not still opens."""
+
+    def refusal(self, *, first: bool) -> str:
+        """Say why no key may be minted now, "" when one may; `first`: the cluster has none yet."""
+
+    def look(self) -> float:
+        """Do what is due (only the leader); gives the seconds until the next look."""
+
+    def hurry(self) -> None:
+        """Have the next look do its work at once."""
+
+
 class Keys:
     """The key ring as this process knows it; replaced whole on every change, so readers never wait."""
 
-    def __init__(self, policy: KeyPolicy) -> None:
+    def __init__(self, policy: KeyPolicy, gate: Gate | None = None) -> None:
         self.policy = policy
+        self.gate = gate
+        self.kept_back: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._ring = KeyRing(order=policy.order)
         self._loaded: dict[tuple[str, str], KeyPair] = {}
@@ -94,20 +123,28 @@ class Keys:
         """Take over what the cluster holds now; says whether the set of usable keys changed."""
         loaded: dict[tuple[str, str], KeyPair] = {}
         broken: dict[str, str] = {}
+        kept_back: set[str] = set()
         with self._lock:
             for secret in secrets:
                 if not is_key_secret(secret.body, legacy_name=self.policy.prefix):
                     continue
                 place = (secret.uid, secret.resource_version)
                 try:
-                    loaded[place] = self._loaded.get(place) or read_key_secret(secret.body)
+                    loaded[place] = pair = self._loaded.get(place) or read_key_secret(secret.body)
+                    if self.gate is not None and not self.gate.may_seal(secret, pair):
+                        kept_back.add(pair.fingerprint)
                 except InvalidManifest as error:
                     name = f"{secret.namespace}/{secret.name}"
                     broken[name] = error.reason
                     if self._broken.get(name) != error.reason:
                         log.warning("a key Secret is left out", extra=fields(secret=name, reason=error.reason))
             before = {(key.fingerprint, key.state) for key in self._ring}
-            ring = KeyRing(loaded.values(), order=self.policy.order)
+            usable = (
+                replace(pair, state=KeyState.OPEN_ONLY) if pair.fingerprint in kept_back else pair
+                for pair in loaded.values()
+            )
+            ring = KeyRing(usable, order=self.policy.order)
+            self.kept_back = frozenset(kept_back)
             self._loaded, self._broken, self._ring = loaded, broken, ring
             return before != {(key.fingerprint, key.state) for key in ring}
 
@@ -159,6 +196,7 @@ def mint(cluster: Cluster, keys: Keys, *, reason: str, now: dt.datetime) -> str:
     due = mint_reason(keys, now=now, empty_for=policy.settle, starting=reason == "Cutoff")
     if reason not in ("Asked", due):
         return ""
+    label, succeeds = (keys.gate.label if keys.gate is not None else ACTIVE), before.fingerprint if before else ""
     pair = generate(now=now, bits=policy.bits, ttl=policy.ttl, common_name=policy.common_name)
     for attempt in range(ATTEMPTS):
         name = policy.prefix + _suffix(before.fingerprint if before else "", attempt)
@@ -168,8 +206,9 @@ def mint(cluster: Cluster, keys: Keys, *, reason: str, now: dt.datetime) -> str:
             prefix=policy.prefix,
             name=name,
             labels=policy.labels,
-            annotations=policy.annotations,
+            annotations=policy.annotations if label == ACTIVE else {**policy.annotations, SUCCEEDS: succeeds},
         )
+        body["metadata"]["labels"][KEY_LABEL] = label
         try:
             cluster.create(Manifest(body))
         except AlreadyExists:
@@ -177,6 +216,8 @@ def mint(cluster: Cluster, keys: Keys, *, reason: str, now: dt.datetime) -> str:
             newest = keys.ring.sealing_key(now)
             if (newest.fingerprint if newest else "") != (before.fingerprint if before else ""):
                 return ""  # somebody else was first
+            if label != ACTIVE and _awaits(cluster, policy, name):
+                return ""  # it is there already and waits
             continue  # that successor was there once and was set aside
         log.info("minted a sealing key", extra=fields(secret=name, fingerprint=pair.fingerprint, reason=reason))
         keys.load(held(cluster, policy))
@@ -186,6 +227,15 @@ def mint(cluster: Cluster, keys: Keys, *, reason: str, now: dt.datetime) -> str:
         reason="NamesTaken",
         hint=f"delete key Secrets that are no longer needed from namespace {policy.namespace}",
     )
+
+
+def _awaits(cluster: Cluster, policy: KeyPolicy, name: str) -> bool:
+    """Say whether the Secret of this name is a key that was minted and waits for its escrow."""
+    try:
+        found = cluster.get(SECRET, name, policy.namespace)
+    except NotFound:
+        return False
+    return found.labels.get(KEY_LABEL) == PENDING
 
 
 def _suffix(before: str, attempt: int) -> str:
@@ -209,9 +259,11 @@ def publish(cluster: Cluster, keys: Keys, *, now: dt.datetime) -> None:
 
 
 LOOK = 0.5
+PATIENT_LOOK = 5.0
 RENEWAL_LOOK = 60.0
 SHADOW_LOOK = 5.0
-"""Seconds between two looks whether a key is due: without any key, with one, and beside a living peer."""
+"""Seconds between two looks whether a key is due: without any key, while one waits for its escrow, with one, and
+beside a living peer."""
 
 
 class Renewal:
@@ -224,6 +276,7 @@ class Renewal:
         self, cluster: Cluster, keys: Keys, clock: Clock, *, held_back: Callable[[], str] = lambda: ""
     ) -> None:
         self._cluster, self._keys, self._clock, self._held_back = cluster, keys, clock, held_back
+        self._refused = ""
         self._since: float | None = None
         self._published = ""
         self._starting = True
@@ -241,23 +294,49 @@ class Renewal:
         if self._held_back():
             self._asked.clear()
             return SHADOW_LOOK
-        now, keys = self._clock.now(), self._keys
+        keys = self._keys
+        wait = self._pass_gate()
+        now = self._clock.now()
         if self._since is None or len(keys.ring):
             self._since = self._clock.monotonic()
         empty_for = self._clock.monotonic() - self._since
         reason = "Asked" if self._asked.is_set() else ""
         self._asked.clear()
         reason = reason or mint_reason(keys, now=now, empty_for=empty_for, starting=self._starting)
-        if reason:
-            mint(self._cluster, keys, reason=reason, now=now)
+        if reason and self._is_permitted(first=not len(keys.ring)):
+            minted = mint(self._cluster, keys, reason=reason, now=now)
+            if minted and keys.gate is not None:
+                keys.gate.hurry()
+                wait = self._pass_gate()
             now = self._clock.now()
         age = keys.age(now)
         if age is None:
-            return LOOK
+            return LOOK if wait >= RENEWAL_LOOK else min(max(wait, LOOK), PATIENT_LOOK)
         self._starting = False
         key = keys.ring.sealing_key(now)
         if key is not None and key.fingerprint != self._published:
             publish(self._cluster, keys, now=now)
             self._published = key.fingerprint
         renew = keys.policy.renew_every
-        return min(RENEWAL_LOOK, max(renew - age, LOOK)) if renew else RENEWAL_LOOK
+        due = min(RENEWAL_LOOK, max(renew - age, LOOK)) if renew else RENEWAL_LOOK
+        return max(LOOK, min(due, wait))
+
+    def _pass_gate(self) -> float:
+        """Let escrow do what is due, and look at the keys again where it did; gives the seconds until its next look."""
+        gate = self._keys.gate
+        if gate is None:
+            return RENEWAL_LOOK
+        wait = gate.look()
+        if gate.moved:
+            gate.moved = False
+            self._keys.load(held(self._cluster, self._keys.policy))
+        return wait
+
+    def _is_permitted(self, *, first: bool) -> bool:
+        """Ask the gate whether a key may be minted; why not is logged once."""
+        gate = self._keys.gate
+        refused = gate.refusal(first=first) if gate is not None else ""
+        if refused and refused != self._refused:
+            log.info("no key is minted now", extra=fields(reason=refused))
+        self._refused = refused
+        return not refused

@@ -7,9 +7,10 @@ key is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from controllers.escrow import CONFIGURATION, KeyEscrow
 from controllers.metrics import Metrics, label_text
 from controllers.sealed_secrets import COMPARED, Doing, SealedSecrets
 from controllers.sealed_view import View, masked, of_secret
@@ -18,6 +19,7 @@ from controllers.sealing_http import routes
 from controllers.sealing_keys import SELECTOR, Keys, Renewal
 from controllers.sealing_metrics import SealingMetrics
 from controllers.shadow import LOOK, Adoption, Shadow
+from secretsops.escrow.config import Policy
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ports import EventType
 from secretsops.sealing.sealed import SEALED_SECRET, SECRET
@@ -35,7 +37,16 @@ def build(runtime: Runtime) -> Sequence[Part]:
     from controllers.loop import Part, Result, Tick
 
     settings = read_settings(runtime.namespace, runtime.options)
-    keys, view = Keys(settings.policy), View(watches_secrets=not settings.skip_recreate)
+    gate = KeyEscrow(
+        runtime.cluster,
+        runtime.clock,
+        runtime.doors,
+        namespace=runtime.namespace,
+        legacy=settings.policy.prefix,
+        fence=runtime.fence,
+    )
+    gate.fetch()
+    keys, view = Keys(settings.policy, gate), View(watches_secrets=not settings.skip_recreate)
     metrics = SealingMetrics(omit_labels=settings.omit_labels)
     shadow = Shadow(runtime.cluster, runtime.clock, namespace=runtime.namespace)
     adoption = Adoption(runtime.cluster, runtime.clock, namespace=runtime.namespace)
@@ -71,12 +82,18 @@ def build(runtime: Runtime) -> Sequence[Part]:
         return Result(action=action, again_after=LOOK if action == COMPARED else 0.0)
 
     def missing() -> str:
-        return "" if keys.ring.sealing_key(runtime.clock.now()) else "there is no key to seal with yet"
+        if keys.ring.sealing_key(runtime.clock.now()):
+            return ""
+        waits = f" ({gate.standing.reason}: {gate.standing.message})" if gate.policy is not Policy.OFF else ""
+        return f"there is no key to seal with yet{waits}"
 
     return [
         Part(
             name="sealed-secrets",
-            watched=[*_watched_keys(runtime, settings, keys, spine), *_watched(settings, view, spine, shadow)],
+            watched=[
+                *_watched_keys(runtime, settings, keys, spine, renewal.wake.set),
+                *_watched(settings, view, spine, shadow),
+            ],
             reconcile=reconcile,
             ticks=[
                 Tick(name="shadow", act=shadow.look),
@@ -86,7 +103,7 @@ def build(runtime: Runtime) -> Sequence[Part]:
                 lambda: keys.ring, runtime.clock, rate=settings.rate, burst=settings.burst, told=metrics.answered
             ),
             unready=missing,
-            exposed=lambda: metrics.text() + own.text(),
+            exposed=lambda: metrics.text() + own.text() + gate.exposed(),
             asked=renewal.ask,
         )
     ]
@@ -125,7 +142,9 @@ def _by_state(keys: Keys) -> dict[str, float]:
     return {label_text({"state": state}): float(number) for state, number in counted.items()}
 
 
-def _watched_keys(runtime: Runtime, settings: Settings, keys: Keys, spine: SealedSecrets) -> list[Watched]:
+def _watched_keys(
+    runtime: Runtime, settings: Settings, keys: Keys, spine: SealedSecrets, wake: Callable[[], None]
+) -> list[Watched]:
     """Give the watches of key Secrets: the labelled ones, and the one of the legacy name."""
     from controllers.loop import Watched
     from controllers.reflector import Selection
@@ -137,10 +156,20 @@ def _watched_keys(runtime: Runtime, settings: Settings, keys: Keys, spine: Seale
             place.pop(manifest.key, None)
         else:
             place[manifest.key] = manifest
-        before = set(keys.ring.fingerprints)
+        before, waited = set(keys.ring.fingerprints), keys.kept_back
         keys.load([*held[0].copy().values(), *held[1].copy().values()])
+        if keys.gate is not None and keys.kept_back - waited:
+            keys.gate.hurry()
+            wake()
         # A key that we minted is in the ring already: whoever waits for it is woken all the same.
         return [*spine.opened_with(before - set(keys.ring.fingerprints)), *spine.closed()]
+
+    def configured(kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        gate = keys.gate
+        if isinstance(gate, KeyEscrow) and gate.configured(None if kind is EventType.DELETED else manifest):
+            keys.load([*held[0].copy().values(), *held[1].copy().values()])
+            wake()
+        return []
 
     return [
         Watched(
@@ -152,5 +181,11 @@ def _watched_keys(runtime: Runtime, settings: Settings, keys: Keys, spine: Seale
                 kind=SECRET, namespace=runtime.namespace, field_selector=f"metadata.name={settings.policy.prefix}"
             ),
             keys=lambda kind, manifest: heard(held[1], kind, manifest),
+        ),
+        Watched(
+            selection=Selection(
+                kind=SECRET, namespace=runtime.namespace, field_selector=f"metadata.name={CONFIGURATION}"
+            ),
+            keys=configured,
         ),
     ]

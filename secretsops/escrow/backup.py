@@ -22,7 +22,7 @@ from secretsops.escrow.survey import Survey, look, refuse_stale, trust_name
 from secretsops.escrow.trust import Role
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Cluster, Stored, Trial
-from secretsops.sealing.keys import KEY_LABEL
+from secretsops.sealing.keys import ACTIVE, KEY_LABEL, KEY_PREFIX
 from secretsops.secret import Plaintext
 
 SECRET = GroupVersionKind("", "v1", "Secret")
@@ -65,6 +65,8 @@ class Order:
     trials: Mapping[str, Trial] | None = None
     leave_broken: bool = False
     """Leave unreadable key Secrets out, as the controller must; a person's backup without one would look complete."""
+    legacy: str = KEY_PREFIX
+    """Name of the one key Secret that needs no label."""
 
 
 PASSPHRASE = "passphrase"  # noqa: S105 - the word, not one
@@ -80,7 +82,7 @@ def create(cluster: Cluster, escrow: Escrow, order: Order) -> Outcome:
         Refused: there is no key to back up. UsageError: a recipient is no age recipient.
     """
     # 1. Observe the keys and what the sinks hold.
-    secrets = cluster.list(SECRET, namespace=order.namespace, label_selector=KEY_LABEL)
+    secrets = key_secrets(cluster, order.namespace, legacy=order.legacy)
     if not secrets:
         raise Refused(
             f"there is no sealing key in {order.namespace}",
@@ -97,9 +99,25 @@ def create(cluster: Cluster, escrow: Escrow, order: Order) -> Outcome:
     # 2. Sinks that lag get what the others have, 3. a new epoch is written, 4. and proven.
     level(survey)
     if last and _says_the_same(last, held, order, survey, uid):
-        receipt = _receipt(escrow, last, prove(escrow, last, order, {}), order)
+        known = all(any(name.startswith(f"receipt-{last.epoch:08d}-") for name in copy.names) for copy in survey.copies)
+        receipt = _receipt(escrow, last, prove(escrow, last, order, {}), order, keep=not known)
         return Outcome(action="unchanged", entry=last, details=survey.notes(), receipt=receipt)
     return write(survey, secrets, order, incarnation=uid)
+
+
+def key_secrets(cluster: Cluster, namespace: str, *, legacy: str = KEY_PREFIX) -> list[Manifest]:
+    """Give every key Secret of a namespace, pending and compromised ones too, and the one of the legacy name.
+
+    That one needs no label (the layout before upstream's 0.9); in a bundle it gets one, so that a restore finds it.
+    """
+    found = list(cluster.list(SECRET, namespace=namespace, label_selector=KEY_LABEL))
+    if legacy and all(secret.name != legacy for secret in found):
+        try:
+            old = cluster.get(SECRET, legacy, namespace)
+        except NotFound:
+            return found
+        found.append(Manifest({**old.body, "metadata": {**old.metadata, "labels": {**old.labels, KEY_LABEL: ACTIVE}}}))
+    return found
 
 
 def write(survey: Survey, secrets: Sequence[Manifest], order: Order, *, incarnation: str) -> Outcome:
@@ -145,7 +163,7 @@ def write(survey: Survey, secrets: Sequence[Manifest], order: Order, *, incarnat
     found = look(escrow)
     if found.newest is None or found.newest.digest != entry.digest:
         raise BrokenEscrow("the sinks give back another entry than was written", reason="NotDurable")
-    receipt = _receipt(escrow, entry, prove(escrow, entry, order, put), order)
+    receipt = _receipt(escrow, entry, prove(escrow, entry, order, put), order, keep=True)
     return Outcome(action="created", entry=entry, details=found.notes(), receipt=receipt)
 
 
@@ -212,7 +230,7 @@ def verify(
         bundle.unpack(opened(survey, last, opening), last.keys)
         details.append(f"epoch {last.epoch} opens; {len(last.keys)} private key(s) match their certificates")
     if cluster is not None:
-        live = bundle.records(cluster.list(SECRET, namespace=last.namespace, label_selector=KEY_LABEL))
+        live = bundle.records(key_secrets(cluster, last.namespace))
         _refuse_uncovered(live, last)
         details.append(f"all {len(live)} key(s) of the cluster are in it")
     standings = recipients(survey, now)
@@ -294,7 +312,7 @@ def proven(survey: Survey, wanted: Sequence[str]) -> dict[str, dt.datetime | Non
     for copy in survey.sound:
         for name in sorted(copy.names - set(files)):
             if name.startswith(("challenge-", "answer-")):
-                files[name] = copy.place.reader.get(name)
+                files[name] = survey.escrow.read(copy.place, name)
     cluster = survey.escrow.cluster or (survey.newest.cluster if survey.newest else "")
     return proof.proven_until(files, cluster=cluster, recipients=wanted, trust=survey.trust)
 
@@ -408,8 +426,8 @@ def _put_trust(place: Place, trust: roots.Trust) -> None:
     place.writer.put(trust_name(trust.versions, content), content)
 
 
-def _receipt(escrow: Escrow, entry: Entry, confirmed: Sequence[Confirmed], order: Order) -> Receipt:
-    """Give the receipt of an epoch; where somebody signs it, it is put into every place."""
+def _receipt(escrow: Escrow, entry: Entry, confirmed: Sequence[Confirmed], order: Order, *, keep: bool) -> Receipt:
+    """Give the receipt of an epoch; where somebody signs it and it is to be kept, it is put into every place."""
     receipt = Receipt(
         cluster=entry.cluster,
         epoch=entry.epoch,
@@ -417,7 +435,7 @@ def _receipt(escrow: Escrow, entry: Entry, confirmed: Sequence[Confirmed], order
         made=order.now.strftime(TIME),
         sinks=list(confirmed),
     ).signed_with(escrow.signers)
-    for place in escrow.places if escrow.signers else ():
+    for place in escrow.places if keep and escrow.signers else ():
         place.writer.put(receipt.name, receipt.text())
     return receipt
 

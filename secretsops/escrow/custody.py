@@ -16,12 +16,12 @@ from secretsops.escrow import bundle, proof
 from secretsops.escrow.backup import (
     NAMESPACE,
     PASSPHRASE,
-    SECRET,
     TIME,
     Opening,
     Order,
     Outcome,
     cluster_of,
+    key_secrets,
     level,
     opened,
     proven,
@@ -181,7 +181,7 @@ def rotate(
     secrets: list[Manifest] = []
     if cluster is not None:
         incarnation = cluster.get(NAMESPACE, "kube-system").uid
-        secrets = list(cluster.list(SECRET, namespace=order.namespace, label_selector=KEY_LABEL))
+        secrets = key_secrets(cluster, order.namespace, legacy=order.legacy)
     refuse_incomplete(survey)
     refuse_fenced(survey, incarnation)
     level(survey)

@@ -7,13 +7,13 @@ Vault inside the cluster. One that lets a canary be overwritten or deleted is wr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from secretsops.errors import BrokenEscrow, UsageError
 from secretsops.escrow.config import EscrowConfig, SinkSpec
 from secretsops.escrow.signing import Signer, read_signer
-from secretsops.escrow.trust import Trust, Version, prove, read_versions
+from secretsops.escrow.trust import Trust, Version, read_trust, read_versions, text
 from secretsops.ports import Age, Doors, Sink, SinkAccess, Trial
 
 CANARY = "canary-"
@@ -44,6 +44,17 @@ class Escrow:
     versions: Sequence[Version] = ()
     signers: Sequence[Signer] = ()
     quorum: int = 0
+    memory: dict[tuple[str, str], bytes] | None = field(default=None, repr=False, compare=False)
+    """Where given: small files that were read already, by place and name. What is to be proven is read anew."""
+
+    def read(self, place: Place, name: str) -> bytes:
+        """Read a small file, from memory where it was read before."""
+        if self.memory is None:
+            return place.reader.get(name)
+        found = self.memory.get((place.name, name))
+        if found is None:
+            found = self.memory[place.name, name] = place.reader.get(name)
+        return found
 
     @property
     def needed(self) -> int:
@@ -53,7 +64,7 @@ class Escrow:
     @property
     def trust(self) -> Trust | None:
         """Give the trust of the versions at hand; None where no digest came from outside."""
-        return prove(self.versions, self.pin) if self.pin and self.versions else None
+        return read_trust(text(self.versions), self.pin) if self.pin and self.versions else None
 
 
 def plain(sinks: Sequence[Sink], age: Age) -> Escrow:

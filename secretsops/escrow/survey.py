@@ -83,7 +83,7 @@ def look(escrow: Escrow, *, adopting: bool = False) -> Survey:
         BrokenEscrow: a fork, an escrow that needs a trust digest, or no quorum of whole copies.
         WorldFailed: too few places answered.
     """
-    seen = [_read(place) for place in escrow.places]
+    seen = [_read(escrow, place) for place in escrow.places]
     files = [names for _, names in seen]
     trust = _newest_trust(escrow, files)
     copies = [_judged(copy, trust, adopting=adopting) for copy, _ in seen]
@@ -95,6 +95,29 @@ def look(escrow: Escrow, *, adopting: bool = False) -> Survey:
     _refuse_fork(chain, (copy.chain for copy in sound), "index")
     _refuse_fork(claims, (copy.claims for copy in sound), "claims")
     return Survey(escrow=escrow, trust=trust, copies=copies, chain=chain, claims=claims)
+
+
+def newest_claims(escrow: Escrow) -> Sequence[Claim] | None:
+    """Give the longest chain of claims that any one place holds and that is valid; None where no place answered.
+
+    One place is enough to be fenced by: a cluster that was replaced must not need a quorum to learn it.
+    """
+    seen = [_read(escrow, place) for place in escrow.places]
+    try:
+        trust = _newest_trust(escrow, [files for _, files in seen])
+    except BrokenEscrow:
+        trust = escrow.trust
+    found: Sequence[Claim] | None = None
+    for copy, _ in seen:
+        try:
+            if copy.error is not None:
+                continue
+            claims = read_claims({claim.name: claim.text() for claim in copy.claims}, trust)
+        except BrokenEscrow:
+            continue
+        if found is None or len(claims) > len(found):
+            found = claims
+    return found
 
 
 def refuse_stale(survey: Survey, witnesses: Iterable[Entry], *, accepted: str = "") -> list[str]:
@@ -132,15 +155,15 @@ def trust_name(versions: Sequence[roots.Version], content: bytes) -> str:
     return f"{TRUST_PREFIX}{len(versions):08d}-{digest(content)[:16]}.json"
 
 
-def _read(place: Place) -> tuple[Copy, dict[str, bytes]]:
+def _read(escrow: Escrow, place: Place) -> tuple[Copy, dict[str, bytes]]:
     """Give the copy of a place and its trust roots; what fails is kept as the copy's error."""
     try:
         names = place.reader.names()
-        chain = read_chain({name: place.reader.get(name) for name in entry_names(names)})
+        chain = read_chain({name: escrow.read(place, name) for name in entry_names(names)})
         # After the entries: a claim precedes every entry that was written under it.
-        claims = read_claims({name: place.reader.get(name) for name in claim_names(place.reader.names())}, None)
+        claims = read_claims({name: escrow.read(place, name) for name in claim_names(place.reader.names())}, None)
         held = [name for name in names if name.startswith(TRUST_PREFIX)][-TRUST_COPIES:]
-        trusts = {name: place.reader.get(name) for name in held}
+        trusts = {name: escrow.read(place, name) for name in held}
     except (BrokenEscrow, WorldFailed) as error:
         return Copy(place=place, error=error), {}
     return Copy(place=place, names=frozenset(names), chain=chain, claims=claims), trusts
@@ -152,7 +175,7 @@ def _newest_trust(escrow: Escrow, found: Sequence[Mapping[str, bytes]]) -> Trust
         return None
     candidates: list[Trust] = []
     if escrow.versions:
-        candidates.append(roots.prove(escrow.versions, escrow.pin))
+        candidates.append(roots.read_trust(roots.text(escrow.versions), escrow.pin))
     problem: BrokenEscrow | None = None
     for content in {content for files in found for content in files.values()}:
         try:

@@ -10,8 +10,9 @@ Never here: reading files, signing (`signing.py`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from secretsops.errors import BrokenEscrow, UsageError
@@ -64,7 +65,7 @@ class Version:
             "previous": self.previous,
             "threshold": self.threshold,
             "roots": [{"name": each.name, "key": each.key} for each in self.roots],
-            "signers": [{**asdict(each), "roles": list(each.roles)} for each in self.signers],
+            "signers": [{"name": each.name, "key": each.key, "roles": list(each.roles)} for each in self.signers],
             "signatures": [dict(each) for each in self.signatures],
         }
 
@@ -114,6 +115,7 @@ class Trust:
             )
 
 
+@lru_cache(maxsize=16)
 def read_trust(content: bytes, pin: str) -> Trust:
     """Give the trust of a file, once one of its versions has the digest that came from outside.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from controllers.escrow import CONFIGURATION
 from controllers.install import IMAGE, definitions, manifests
 from controllers.leader import LEASE, LEASE_NAME, Election
 from controllers.sealing_keys import CERTIFICATE_CONFIG_MAP, KeyPolicy, Keys, mint, publish
@@ -118,7 +119,7 @@ def test_no_more_is_granted_than_is_used() -> None:
 def test_at_home_it_touches_its_own_objects_alone() -> None:
     """`kube-system` also holds the Leases and ConfigMaps that others live by."""
     named = [rule.get("resourceNames") for rule in one("Role", "secretsops-controller")["rules"]]
-    assert named == [[CERTIFICATE_CONFIG_MAP], None, [LEASE_NAME]]
+    assert named == [[CERTIFICATE_CONFIG_MAP, CONFIGURATION], None, [LEASE_NAME]]
     assert one("Role", "secretsops-controller")["rules"][1]["verbs"] == ["create"]
 
 
