@@ -13,11 +13,12 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 from secretsops.external.model import (
     CLUSTER_SECRET_STORE,
     EXTERNAL_SECRET,
+    remote_keys,
     sources_of,
     store_refs,
     target_name,
@@ -52,6 +53,7 @@ class ExternalIndex:
             home = "" if ref.kind == CLUSTER_SECRET_STORE.kind else manifest.namespace
             places.add((ref.kind, home, ref.name))
         places |= {("source", kind, manifest.namespace, name) for kind, name in template_sources(manifest)}
+        places |= {("remote", remote) for remote in remote_keys(manifest)}
         with self._lock:
             self._replace(key, places)
             self._failed.discard(key)
@@ -76,6 +78,19 @@ class ExternalIndex:
             concerned = sorted(self._waiting.get((store.kind, store.namespace, store.name), set()))
             self._force(concerned, now)
             return concerned
+
+    def readers(self, remote: str) -> list[ObjectKey]:
+        """Give the ExternalSecrets that read a key at its provider; those that search may."""
+        with self._lock:
+            exact = self._waiting.get(("remote", remote.strip("/")), set())
+            return sorted(exact | self._waiting.get(("remote", "*"), set()))
+
+    def force(self, keys: Sequence[ObjectKey], now: dt.datetime) -> list[ObjectKey]:
+        """Have ExternalSecrets ask their stores at their next pass, whatever is due; gives those that are known."""
+        with self._lock:
+            known = [key for key in keys if key in self._places]
+            self._force(known, now)
+            return known
 
     def _force(self, keys: Iterable[ObjectKey], now: dt.datetime) -> None:
         for key in keys:

@@ -11,7 +11,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Sequence
 
-from controllers import cluster_external_secrets, cluster_push_secrets
+from controllers import cluster_external_secrets, cluster_push_secrets, refresh_http
 from controllers.external_index import ExternalIndex
 from controllers.external_secrets import ExternalSecrets
 from controllers.external_values import Values
@@ -44,6 +44,7 @@ def build(runtime: Runtime) -> Sequence[Part]:
         watched=wiring.watched(),
         reconcile=wiring.reconcile,
         ticks=[Tick(name="recovery", act=wiring.recover)],
+        routes={refresh_http.PATH: refresh_http.route(runtime.cluster, wiring.readers, wiring.refresh)},
         waker=wiring.waker,
         workers=4,
     )
@@ -115,6 +116,15 @@ class _Wiring:
             for key in self._index.on_store(store, self._clock.now()):
                 self.waker.add(key)
         return RECOVERY
+
+    def readers(self, remote: str) -> Sequence[ObjectKey]:
+        """Give the ExternalSecrets that read a key at its provider."""
+        return self._index.readers(remote)
+
+    def refresh(self, keys: Sequence[ObjectKey]) -> None:
+        """Have ExternalSecrets ask their stores now."""
+        for key in self._index.force(keys, self._clock.now()):
+            self.waker.add(key)
 
     # --- Hearing ---------------------------------------------------------------------------------------
 

@@ -95,6 +95,8 @@ class Route:
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
     limit: Limit | None = None
     told: Callable[[str, int, float], None] = lambda _method, _code, _seconds: None
+    answer_bearer: Callable[[bytes, str], Reply] | None = None
+    """In place of `answer`: gets the bearer token that came along, too, "" for none."""
 
 
 ANY_METHOD: frozenset[str] = frozenset()
@@ -209,7 +211,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, route: Route, length: int) -> Reply:
         body = self.rfile.read(length)
         try:
-            return route.answer(body)
+            if route.answer_bearer is None:
+                return route.answer(body)
+            scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
+            return route.answer_bearer(body, token.strip() if scheme.lower() == "bearer" else "")
         except Exception as error:  # noqa: BLE001 - a route's bug costs its answer, and its message may carry a value
             log.error("a request failed unexpectedly", extra=fields(path=self.path, error=type(error).__name__))  # noqa: TRY400
             return _said(500, "internal error")

@@ -97,6 +97,16 @@ def store_refs(manifest: Manifest) -> list[StoreRef]:
     return list(dict.fromkeys(found))
 
 
+def remote_keys(manifest: Manifest) -> set[str]:
+    """Give the keys at providers that an ExternalSecret reads, without slashes around; `*` for a search."""
+    refs = [_map(entry, "remoteRef").get("key") for entry in _list(manifest.spec, "data")]
+    found = {str(key).strip("/") for key in refs if key}
+    for entry in _list(manifest.spec, "dataFrom"):
+        found |= {str(key).strip("/") for key in [_map(entry, "extract").get("key")] if key}
+        found |= {"*"} if _map(entry, "find") else set()
+    return found
+
+
 def template_sources(manifest: Manifest) -> list[tuple[str, str]]:
     """Give kind and name of the ConfigMaps and Secrets a template is made from, also where the rest is not valid."""
     return sources_of(_map(_map(manifest.spec, "target"), "template"))

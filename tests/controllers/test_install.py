@@ -87,6 +87,8 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("", "configmaps"): {"get", "list", "watch"},
     ("", "namespaces"): {"get", "list", "watch", "patch"},
     ("", "events"): {"create", "patch"},
+    ("authentication.k8s.io", "tokenreviews"): {"create"},
+    ("authorization.k8s.io", "subjectaccessreviews"): {"create"},
     ("apps", "deployments"): {"list"},
 }
 """Everything that is granted in the whole cluster. Whoever widens this explains it in review."""

@@ -242,6 +242,8 @@ UNUSED = {
     ("update", "external-secrets.io", "clusterpushsecrets/finalizers"): "checked by admission, never requested",
     ("patch", "external-secrets.io", "secretstores"): "a store that a PushSecret deletes in; the story has none",
     ("patch", "external-secrets.io", "clustersecretstores"): "a store that a PushSecret deletes in; the story has none",
+    ("create", "authentication.k8s.io", "tokenreviews"): "who asks for a refresh over HTTP; nobody does in the story",
+    ("create", "authorization.k8s.io", "subjectaccessreviews"): "whether they may; nobody asks in the story",
     ("patch", "", "namespaces"): "a finalizer that the peer left; the story has none",
     ("get", "external-secrets.io", "externalsecrets"): "what the watch told of is not read again",
     ("create", "external-secrets.io", "externalsecrets"): "children of a ClusterExternalSecret; the story has none",
