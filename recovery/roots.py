@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from recovery.app import CONTROL_NAMESPACE
 from recovery.argo import is_application, read_application
-from recovery.walk import Estate, check_roots, is_setup, read_roots, walk
+from recovery.walk import Estate, check_roots, is_root, is_setup, read_roots, walk
 from secretsops.errors import InvalidManifest, SyncRefused, UsageError
 from secretsops.files import read_input
 from secretsops.manifest import Manifest, load_all
@@ -79,7 +79,7 @@ def estate_of(git: GitRepos, renderer: Renderer, choice: Choice) -> Estate:
         if not is_application(task.manifest) or _place(task.manifest) != planned.app.key
     }
     rest = [root for root in roots if _named(root) not in rendered]
-    if len(rest) == len(roots) or not any(map(is_application, rest)):
+    if len(rest) == len(roots) or not any(map(is_root, rest)):
         return estate
     return walk(rest, git, renderer, pins=estate.pins)
 
@@ -101,7 +101,7 @@ def find_applications(git: GitRepos, url: str, commit: str) -> list[Candidate]:
         except InvalidManifest:
             continue
         folder = path.rpartition("/")[0]
-        wanted = [m for m in manifests if m.name and (is_application(m) or _configures(m))]
+        wanted = [m for m in manifests if m.name and (is_root(m) or _configures(m))]
         found += [Candidate(manifest=manifest, folder=folder) for manifest in wanted]
         if len(found) > FOUND_LIMIT:
             raise UsageError(

@@ -144,3 +144,11 @@ def test_ignored_fields_are_no_drift() -> None:
     assert not in_sync(live, wanted)
     assert in_sync(live, wanted, [rule])
     assert not in_sync(live, wanted, [IgnoreRule(group="", kind="*", name="b", pointers=("/spec",))])
+
+
+@pytest.mark.parametrize("empty", [{}, []])
+def test_an_empty_field_that_the_server_does_not_store_is_no_difference(empty: object) -> None:
+    """`data: {}` of a ConfigMap reads back absent; a value that is absent is a difference."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}
+    assert changes(Manifest(body), Manifest({**body, "data": empty})) == []
+    assert changes(Manifest(body), Manifest({**body, "data": {"a": "b"}})) != []

@@ -223,3 +223,43 @@ def test_what_configures_argo_cd_beside_the_roots_is_a_root_too() -> None:
     beside = {"boot/team.yaml": project.replace("NAME", "team")}
     found = walked({**FILES, **beside, "apps/inner.yaml": project.replace("NAME", "inner")}, path="")
     assert sorted(root.name for root in found.roots) == ["root", "team"]
+
+
+APPSET = """apiVersion: argoproj.io/v1alpha1
+kind: ApplicationSet
+metadata: {name: all, namespace: argocd}
+spec:
+  STRATEGY
+  generators: [{list: {elements: [{name: late}, {name: early}]}}]
+  template:
+    metadata: {name: "{{name}}", labels: {env: "{{name}}"}}
+    spec:
+      project: default
+      source: {repoURL: "https://git.invalid/estate.git", path: blog}
+      destination: {server: https://kubernetes.default.svc, namespace: "{{name}}"}
+"""
+ROLLING = (
+    "strategy: {type: RollingSync, rollingSync: {steps: ["
+    "{matchExpressions: [{key: env, operator: In, values: [early]}]}, "
+    "{matchExpressions: [{key: env, operator: In, values: [late]}]}]}}"
+)
+
+
+@pytest.mark.parametrize("rolls", [False, True])
+def test_generated_applications_stand_where_their_set_does(*, rolls: bool) -> None:
+    """They start with the step that holds the ApplicationSet, side by side or rolling; the parent waits for them."""
+    text = APPSET.replace("STRATEGY", ROLLING if rolls else "goTemplate: false")
+    late = config_map("late", annotations={"argocd.argoproj.io/sync-wave": "5"})
+    files = {**FILES, "root.yaml": application("root", "sets"), "sets/all.yaml": text, "sets/late.yaml": late}
+    found = schedule(walked(files))
+    steps = by_app(found)
+    assert found.is_before(steps["root"][1], steps["early"][0])
+    assert found.is_before(steps["early"][-1], steps["root"][2])
+    assert found.is_before(steps["late"][-1], steps["root"][2])
+    assert found.is_before(steps["early"][-1], steps["late"][0]) is rolls
+
+
+def test_an_application_set_may_be_a_root() -> None:
+    """It is found, and what it generates is placed."""
+    found = walked({"set.yaml": APPSET.replace("STRATEGY", ""), "blog/a.yaml": config_map("a")}, path="")
+    assert set(by_app(schedule(found))) == {"early", "late"}
