@@ -47,6 +47,7 @@ def build(runtime: Runtime) -> Sequence[Part]:
         routes={refresh_http.PATH: refresh_http.route(runtime.cluster, wiring.readers, wiring.refresh)},
         waker=wiring.waker,
         workers=4,
+        ended=wiring.end,
     )
     return [part, *cluster_external_secrets.build(runtime), *cluster_push_secrets.build(runtime)]
 
@@ -125,6 +126,10 @@ class _Wiring:
         """Have ExternalSecrets ask their stores now."""
         for key in self._index.force(keys, self._clock.now()):
             self.waker.add(key)
+
+    def end(self) -> None:
+        """Give back what we logged in for at stores."""
+        self._stores.open.close()
 
     # --- Hearing ---------------------------------------------------------------------------------------
 

@@ -86,6 +86,8 @@ class Part:
     """Gives metrics of the part's own, in the exposition format."""
     asked: Callable[[], None] = lambda: None
     """What SIGUSR1 asks of it."""
+    ended: Callable[[], None] = lambda: None
+    """What is given back when the process ends and nothing works any more: sessions at other servers."""
     waker: Waker | None = None
 
 
@@ -192,6 +194,8 @@ class Loop:
         workers = [thread for thread in self._threads if thread.name != "election"]
         for thread in workers:
             thread.join(max(0.0, deadline - self._runtime.clock.monotonic()))
+        for part in self._parts:
+            part.ended()
         if self._election is not None:
             # Last, so that nobody takes over while we still write.
             self._election.stop(release=not any(thread.is_alive() for thread in workers))

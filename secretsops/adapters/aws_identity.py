@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from secretsops.adapters.aws_errors import no_credentials, refusal
@@ -52,6 +52,7 @@ def session_of(identity: AwsIdentity, region: str) -> Any:
                 aws_access_key_id=_text(identity.access_key_id),
                 aws_secret_access_key=_text(identity.secret_access_key),
                 aws_session_token=_text(identity.session_token),
+                botocore_session=_plain_session(),
                 region_name=region,
             )
         for role in identity.roles:
@@ -131,7 +132,6 @@ def signed_caller_identity(identity: AwsIdentity, region: str, server_id: str) -
 
 def _with(refresh: Callable[[], Mapping[str, str]], region: str) -> Any:
     """Give a session whose credentials come from a function and are asked for again before they end."""
-    import botocore.session
     from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
     class _Renewing(CredentialProvider):  # type: ignore[misc,unused-ignore]
@@ -140,15 +140,33 @@ def _with(refresh: Callable[[], Mapping[str, str]], region: str) -> Any:
         def load(self) -> Any:
             return DeferredRefreshableCredentials(refresh_using=refresh, method=self.METHOD)
 
-    inner = botocore.session.Session()
+    inner = _plain_session()
     inner.register_component("credential_provider", CredentialResolver([_Renewing()]))
     return _boto3().session.Session(botocore_session=inner, region_name=region)
+
+
+@cache
+def _models() -> Any:
+    """Give the loader of service models, one for all sessions: each would read and keep 8 MB of its own."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
+def _plain_session() -> Any:
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.register_component("data_loader", _models())
+    return session
 
 
 def _web_identity(identity: AwsIdentity, region: str) -> Mapping[str, str]:
     assert identity.web_token is not None
     token = identity.web_token().reveal().decode("ascii", "replace")
-    client = client_of(_boto3().session.Session(region_name=region), "sts", anonymous=True)
+    client = client_of(
+        _boto3().session.Session(botocore_session=_plain_session(), region_name=region), "sts", anonymous=True
+    )
     arguments = {"RoleArn": identity.web_role, "RoleSessionName": SESSION_NAME, "WebIdentityToken": token}
     return _session(lambda: client.assume_role_with_web_identity(**arguments), identity.web_role)
 

@@ -30,8 +30,8 @@ Lookup = Callable[[GroupVersionKind, str, str], Manifest]
 
 CREDENTIAL_AGE = 5.0
 """Seconds for which credentials are used without looking at their objects again."""
-OPEN_LIMIT = 256
-"""Sources kept open."""
+OPEN_LIMIT = 1024
+"""Sources kept open, those used last; a referent store has one per namespace."""
 RETIRED = 60.0
 """Seconds for which a source that was replaced may finish what it does, before it gives its session back."""
 _GATES = 64
@@ -116,6 +116,8 @@ class Openings:
         now = self.clock.monotonic()
         with self._lock:
             known = self._opened.get(name)
+            if known is not None:
+                self._opened.move_to_end(name)
         generation = (store.uid, store.generation)
         if known and not fresh and known.identity[0] == generation and now - known.checked < CREDENTIAL_AGE:
             return known.source

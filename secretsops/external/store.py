@@ -15,7 +15,7 @@ from typing import Any
 
 from secretsops.durations import parse_duration
 from secretsops.external.model import CLUSTER_SECRET_STORE
-from secretsops.external.patterns import found
+from secretsops.external.patterns import compiled, found
 from secretsops.external.providers import Provider, read_provider
 from secretsops.external.references import Scope, invalid
 from secretsops.external.selectors import selects
@@ -61,6 +61,9 @@ def read_store(manifest: Manifest) -> Store:
         InvalidManifest: it cannot be used; reason `Unsupported` names what is not built, `InvalidSpec` the rest.
     """
     spec = manifest.spec
+    for condition in spec.get("conditions") or []:
+        for expression in condition.get("namespaceRegexes") or [] if isinstance(condition, dict) else []:
+            compiled(str(expression))
     cluster = manifest.kind.kind == CLUSTER_SECRET_STORE.kind
     return Store(
         kind=manifest.kind.kind,
