@@ -95,9 +95,9 @@ class Printer:
         if form.verb == "T":
             return _padded(type_name(value).encode(), replace(form, verb="s"))
         if value is None or value is INVALID:
-            if form.verb != "v":
-                return self._bad(value, form)
-            return _padded(b"<nil>" if not (form.as_source and depth) else b"interface {}(nil)", form)
+            if depth:
+                return b"interface {}(nil)" if form.as_source else b"<nil>"
+            return _padded(b"<nil>", form) if form.verb == "v" else self._bad(value, form)
         text = getattr(value, "go_string", None)
         if text is not None and form.verb in "vsxXq" and not form.as_source:
             return _string(text(), replace(form, verb="s") if form.verb == "v" else form)
@@ -119,8 +119,17 @@ class Printer:
     def _bad(self, value: Any, form: _Format) -> bytes:
         if value is None or value is INVALID:
             return b"%!" + form.verb.encode() + b"(<nil>)"
-        plain = replace(_PLAIN, sharp=False)
-        return b"%!" + form.verb.encode() + b"(" + type_name(value).encode() + b"=" + self.show(value, plain, 1) + b")"
+        # Go prints the value under %v with the flags of the verb that does not fit.
+        shown = self.show(value, replace(form, verb="v"), 1)
+        return (
+            b"%!"
+            + form.verb.encode("utf-8", "surrogateescape")
+            + b"("
+            + type_name(value).encode()
+            + b"="
+            + shown
+            + b")"
+        )
 
     def _complex(self, value: complex, form: _Format) -> bytes:
         if form.verb not in "vbgGxXfFeE":

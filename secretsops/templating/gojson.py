@@ -26,8 +26,8 @@ class NoJson(ValueError):
 
 
 _PLAIN = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
-_ESCAPES = re.compile(r'["\\\x00-\x1f\u2028\u2029]')
-_HTML_ESCAPES = re.compile(r'["\\\x00-\x1f\u2028\u2029<>&]')
+_ESCAPES = re.compile(r'["\\\x00-\x1f\u2028\u2029\udc80-\udcff]')
+_HTML_ESCAPES = re.compile(r'["\\\x00-\x1f\u2028\u2029\udc80-\udcff<>&]')
 
 
 def encode(value: Any, meter: Meter, *, html: bool = True, indent: int = 0) -> bytes:
@@ -53,7 +53,7 @@ class _Writer:
         self._pieces.append(piece)
 
     def _text(self, text: bytes) -> str:
-        return f'"{self._escapes.sub(_escaped, runes(text))}"'
+        return f'"{self._escapes.sub(_escaped, text.decode("utf-8", "surrogateescape"))}"'
 
     def _line(self, level: int) -> str:
         return "\n" + " " * (self._indent * level) if self._indent else ""
@@ -94,7 +94,9 @@ class _Writer:
 
 def _escaped(found: re.Match[str]) -> str:
     character = found[0]
-    return _PLAIN.get(character) or f"\\u{ord(character):04x}"
+    # A byte that is no UTF-8 is written as an escaped U+FFFD; a real one stands as it is.
+    code = 0xFFFD if ord(character) >= 0xDC80 else ord(character)
+    return _PLAIN.get(character) or f"\\u{code:04x}"
 
 
 def number_text(value: float) -> str:

@@ -54,6 +54,8 @@ def deep_equal(run: Run, one: Any, other: Any, level: int = 0) -> bool:
 def deep_copy(run: Run, value: Any, level: int = 0) -> Any:
     """Give a copy that shares no list or dict with the value."""
     run.meter.depth(level)
+    if value is None and not level:
+        raise CallFailed("nil cannot be copied")
     if isinstance(value, list):
         run.meter.grow(64 * len(value) + 64)
         return type(value)(deep_copy(run, item, level + 1) for item in value)
@@ -175,7 +177,7 @@ def _merged(
 ) -> dict[bytes, Any]:
     """Merge into the first dict, which changes (mergo v1): filled ones win, or lose when overwriting."""
     if isinstance(target, NilMap):
-        target = {}
+        target = {} if any(sources) else target
     for source in sources:
         _merge(run, target, source, 0, overwrite=overwrite)
     return target
@@ -189,7 +191,7 @@ def _merge(run: Run, target: dict[bytes, Any], source: dict[bytes, Any], level: 
         if isinstance(old, dict) and isinstance(value, dict) and type(old) is type(value):
             if old is not value:
                 _merge(run, old, value, level + 1, overwrite=overwrite)
-        elif key not in target or overwrite or (value is not None and is_empty(old)):
+        elif overwrite or (value is not None and is_empty(old)):
             run.meter.grow(128)
             target[key] = value
 

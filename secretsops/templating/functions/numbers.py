@@ -97,7 +97,7 @@ def _decimals(name: str, first: Any, values: tuple[Any, ...]) -> float:
                 if not number:
                     raise CallFailed("decimal division by 0")
                 total = context.quantize(context.divide(total, number), decimal.Decimal("1e-16"))
-    return float(total)
+    return float(total) or 0.0  # a decimal has no negative zero
 
 
 def _decimal(value: Any, make: Callable[[str], Any]) -> Any:

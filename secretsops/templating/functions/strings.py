@@ -22,6 +22,12 @@ def _words(run: Run, text: bytes) -> str:
     return runes(text)
 
 
+def _raw(run: Run, text: bytes) -> str:
+    """Give characters, a byte that is none standing for itself."""
+    run.meter.step(len(text) // 2)
+    return text.decode("utf-8", "surrogateescape")
+
+
 def string_of(run: Run, value: Any) -> bytes:
     """Give sprig's `strval`: text as it is, anything else as `%v`."""
     return value if isinstance(value, bytes) else show(value, run.meter)
@@ -61,7 +67,7 @@ def split_text(run: Run, separator: bytes, text: bytes, count: int = -1) -> list
         return []
     if not separator:
         run.meter.items(len(text) if count < 0 else min(count, len(text)))
-        characters = [character.encode() for character in _words(run, text)]
+        characters = [character.encode("utf-8", "surrogateescape") for character in _raw(run, text)]
         if 0 < count < len(characters):
             taken = characters[: count - 1]
             return [*taken, text[len(b"".join(taken)) :]]
@@ -360,7 +366,7 @@ def _lower_case(run: Run, text: bytes, connector: str) -> bytes:  # noqa: C901 -
         elif word:
             pieces.append(word)
 
-    kind, word, rest = _next_word(_words(run, text))
+    kind, word, rest = _next_word(_raw(run, text))
     while rest:
         run.meter.step()
         if kind != "connector":
@@ -396,7 +402,7 @@ def _lower_case(run: Run, text: bytes, connector: str) -> bytes:  # noqa: C901 -
             if kind not in {"", "connector", "punct"}:
                 pieces.append(connector)
     emit(kind, word)
-    return "".join(pieces).encode()
+    return "".join(pieces).encode("utf-8", "surrogateescape")
 
 
 # --- Argo CD's own ------------------------------------------------------------------------------------
