@@ -173,12 +173,14 @@ def _watched_keys(
 
     return [
         Watched(
-            selection=Selection(kind=SECRET, namespace=runtime.namespace, label_selector=SELECTOR),
+            selection=Selection(kind=SECRET, namespace=settings.policy.namespace, label_selector=SELECTOR),
             keys=lambda kind, manifest: heard(held[0], kind, manifest),
         ),
         Watched(
             selection=Selection(
-                kind=SECRET, namespace=runtime.namespace, field_selector=f"metadata.name={settings.policy.prefix}"
+                kind=SECRET,
+                namespace=settings.policy.namespace,
+                field_selector=f"metadata.name={settings.policy.prefix}",
             ),
             keys=lambda kind, manifest: heard(held[1], kind, manifest),
         ),
