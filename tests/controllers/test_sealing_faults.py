@@ -300,7 +300,7 @@ def test_unchanged_objects_are_asked_for_never_again() -> None:
     writes = {(each.verb, each.resource) for each in asked} - {("apply", "configmaps")}
     reads = [each for each in asked if each.verb == "get" and each.resource in ("secrets", "sealedsecrets")]
     assert {verb for verb, _ in writes} <= {"get", "list", "watch"}
-    assert {each.name for each in reads} <= {"sealed-secrets-key"}
+    assert [each for each in reads if each.namespace == "shop"] == []
 
 
 def test_the_certificate_is_that_of_the_newest_key() -> None:
