@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from controllers.external_reporting import Emit, Reports, told_failure, told_missing, told_refusal
-from controllers.external_values import Values, template_texts
+from controllers.external_values import Values
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.clock import SystemClock
@@ -42,6 +42,7 @@ from secretsops.external.model import (
     store_refs,
     target_name,
 )
+from secretsops.external.reading import template_texts
 from secretsops.external.render import compose, created_by, field_manager, is_intact, own_keys
 from secretsops.external.status import DELETED, MISSING
 from secretsops.external.survival import DROP_LIMIT, refused_drop, told_entries
@@ -306,7 +307,7 @@ class ExternalSecrets:
         """
         if wanted.target.template is None:
             return Filled(values=values, labels=wanted.labels, annotations=wanted.annotations)
-        return fill(wanted.target.template, values, template_texts(self._cluster, wanted.namespace))
+        return fill(wanted.target.template, values, template_texts(self._cluster.get, wanted.namespace))
 
     def _act(self, this: _Pass, secret: Manifest) -> str:
         wanted, live = this.wanted, this.live

@@ -11,22 +11,19 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 
 from controllers.stores import Stores
-from secretsops.errors import InvalidManifest, NotFound, SecretsOpsError, StoreRefused
+from secretsops.errors import InvalidManifest, SecretsOpsError, StoreRefused
 from secretsops.external.demand import Demand
 from secretsops.external.entries import StoreRef
 from secretsops.external.fallback import Outages, fallbacks, told, unfit
 from secretsops.external.gather import EntryFailed, Gathered, gather
 from secretsops.external.generating import Generators
-from secretsops.external.model import SECRET, ExternalSecret
+from secretsops.external.model import ExternalSecret
 from secretsops.external.reading import StoreReader
 from secretsops.external.rewrite import Transform
 from secretsops.external.survival import is_outage
-from secretsops.external.template import Texts, transformed
-from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import Cluster
-from secretsops.secret import SecretData
+from secretsops.external.template import transformed
+from secretsops.manifest import Manifest, ObjectKey
 
-CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 Found = Mapping[StoreRef, Manifest | None]
 """The stores an ExternalSecret names, as they are in the cluster."""
 
@@ -151,18 +148,3 @@ class Values:
 def _name(store: Manifest | None, namespace: str) -> Hashable:
     assert store is not None
     return (store.key, store.uid, namespace)
-
-
-def template_texts(cluster: Cluster, namespace: str) -> Texts:
-    """Give what reads the ConfigMaps and Secrets that templates of a namespace name; there is no other namespace."""
-
-    def read(kind: str, name: str) -> Mapping[str, bytes] | None:
-        try:
-            found = cluster.get(CONFIG_MAP if kind == "ConfigMap" else SECRET, name, namespace)
-        except NotFound:
-            return None
-        if kind == "ConfigMap":
-            return {key: str(text).encode() for key, text in (found.body.get("data") or {}).items()}
-        return {key: value.reveal() for key, value in SecretData.of(found.body).items()}
-
-    return read

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from controllers.external_reporting import Emit
-from controllers.external_values import template_texts
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.errors import Conflict, InvalidManifest, NotFound, SecretsOpsError, StoreRefused
@@ -45,6 +44,7 @@ from secretsops.external.push import (
     unwanted,
 )
 from secretsops.external.push import deletes as deletes_remotely
+from secretsops.external.reading import template_texts
 from secretsops.external.status import stamp, with_ready
 from secretsops.external.template import fill, transformed
 from secretsops.manifest import Manifest, ObjectKey
@@ -196,7 +196,7 @@ class PushSecrets:
         """Give what goes out: what the template makes of the source, else the source."""
         if push.template is None:
             return data
-        return fill(push.template, data, template_texts(self._cluster, push.namespace)).values
+        return fill(push.template, data, template_texts(self._cluster.get, push.namespace)).values
 
     def _push(
         self, manifest: Manifest, push: PushSecret, sources: Sequence[Mapping[str, Plaintext]], started: dt.datetime

@@ -43,6 +43,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("drills.cli:demo", "Destroy a cluster and rebuild it from Git, live."),
     "drill": ("drills.cli:drill", "Rehearse a disaster and measure it."),
     "escrow": ("secretsops.escrow.cli:escrow", "Back up, prove and restore the sealing keys."),
+    "external": (
+        "secretsops.external.cli:external",
+        "Try ExternalSecrets before they are applied, with the same store manifests.",
+    ),
     "install": ("controllers.cli:install", "Print the manifests that install the controller."),
     "recover": ("recovery.cli:recover", "Plan and carry out a rebuild from Git."),
     "sandbox": ("drills.sandbox.cli:sandbox", "Start a disposable cluster, Vault, AWS and Git on loopback."),

@@ -8,19 +8,22 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 
-from secretsops.errors import InvalidManifest
+from secretsops.errors import InvalidManifest, NotFound
 from secretsops.external.demand import Demand
 from secretsops.external.entries import GeneratorRef, Pull, StoreRef
 from secretsops.external.fetch import Shared
+from secretsops.external.model import SECRET
 from secretsops.external.opening import Openings
-from secretsops.manifest import Manifest
+from secretsops.external.template import Texts
+from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Ask, Fetched, Query
-from secretsops.secret import Plaintext
+from secretsops.secret import Plaintext, SecretData
 
 Generate = Callable[[GeneratorRef, str], Mapping[str, Plaintext]]
 """Makes new values by a generator: which one, for which namespace."""
 
 
+CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 Find = Callable[[StoreRef, str], Manifest | None]
 """Gives the store a reference of a namespace names."""
 
@@ -97,3 +100,18 @@ class StoreReader:
             unready = ref in self._serving
             self._sources[ref] = self._openings.source(by, self._stores.get(by), self._namespace, unready=unready)
         return self._sources[ref]
+
+
+def template_texts(lookup: Callable[[GroupVersionKind, str, str], Manifest], namespace: str) -> Texts:
+    """Give what reads the ConfigMaps and Secrets that templates of a namespace name; there is no other namespace."""
+
+    def read(kind: str, name: str) -> Mapping[str, bytes] | None:
+        try:
+            found = lookup(CONFIG_MAP if kind == "ConfigMap" else SECRET, name, namespace)
+        except NotFound:
+            return None
+        if kind == "ConfigMap":
+            return {key: str(text).encode() for key, text in (found.body.get("data") or {}).items()}
+        return {key: value.reveal() for key, value in SecretData.of(found.body).items()}
+
+    return read
