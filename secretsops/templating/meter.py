@@ -33,8 +33,8 @@ class Limits:
     """Levels of a value that is printed, encoded, compared or copied; a dict can hold itself."""
     keys: int = 3
     """Private keys one rendering may generate; RSA 4096 counts as two, DSA as three: they take seconds."""
-    digests: int = 5
-    """Slow digests of passwords (bcrypt, scrypt, PKCS#12) one rendering may compute, a fifth of a second each."""
+    digests: int = 10
+    """Slow digests of passwords (bcrypt, PKCS#12; scrypt counts as two) one rendering may compute: a second of them."""
 
 
 class Meter:
@@ -94,9 +94,9 @@ class Meter:
         if self._keys < 0:
             raise limit("more generated keys than a template may ask for")
 
-    def digest(self) -> None:
+    def digest(self, count: int = 1) -> None:
         """Pay for a slow password digest."""
-        self._digests -= 1
+        self._digests -= count
         if self._digests < 0:
             raise limit("more password digests than a template may ask for")
 

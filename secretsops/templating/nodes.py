@@ -1,4 +1,4 @@
-"""What a parsed template is made of. Values only.
+"""What a parsed template is made of. Values only, which never print themselves: a template may hold a secret.
 
 `position` is the offset in the template's text, for errors. What never lives here: how any of it is read or run.
 """
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dot:
     """`.`"""
 
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Nil:
     """`nil`"""
 
     position: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Bool:
     """`true` or `false`"""
 
@@ -32,7 +32,7 @@ class Bool:
     value: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Number:
     """A constant without a type yet: what it can be is what it is not None for."""
 
@@ -44,7 +44,7 @@ class Number:
     complex: complex | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Text:
     """A quoted string."""
 
@@ -52,7 +52,7 @@ class Text:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Identifier:
     """The name of a function."""
 
@@ -60,7 +60,7 @@ class Identifier:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Field:
     """`.a.b`"""
 
@@ -68,7 +68,7 @@ class Field:
     names: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Variable:
     """`$x` or `$x.a.b`"""
 
@@ -77,7 +77,7 @@ class Variable:
     names: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Chain:
     """Fields of something else: `(f 1).a.b`"""
 
@@ -86,7 +86,7 @@ class Chain:
     names: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Command:
     """A function or value with its arguments."""
 
@@ -94,7 +94,7 @@ class Command:
     operands: tuple[Operand, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Pipe:
     """Commands, each fed by the one before, and the variables that take the result."""
 
@@ -107,7 +107,7 @@ class Pipe:
 Operand: TypeAlias = Dot | Nil | Bool | Number | Text | Identifier | Field | Variable | Chain | Pipe
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Literal:
     """Text between actions."""
 
@@ -115,7 +115,7 @@ class Literal:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Action:
     """`{{ pipeline }}`"""
 
@@ -123,7 +123,7 @@ class Action:
     pipe: Pipe
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Branch:
     """`if`, `with` or `range`, with what runs otherwise (None: nothing)."""
 
@@ -134,7 +134,7 @@ class Branch:
     otherwise: Sequence[Node] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Call:
     """`{{ template "name" pipeline }}`"""
 
@@ -143,7 +143,7 @@ class Call:
     pipe: Pipe | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Jump:
     """`break` or `continue`"""
 

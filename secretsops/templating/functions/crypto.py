@@ -83,9 +83,9 @@ def bcrypt(run: Run, password: bytes) -> bytes:
     return _slowly(run, lambda: crypt(password, b"$2a$10$" + _bcrypt_salt(run.world.chance(16))))
 
 
-def _slowly(run: Run, digest: Callable[[], bytes]) -> bytes:
+def _slowly(run: Run, digest: Callable[[], bytes], cost: int = 1) -> bytes:
     """Compute a digest that is slow on purpose: paid for by number, its time is not the template's."""
-    run.meter.digest()
+    run.meter.digest(cost)
     resume = run.meter.pause()
     try:
         return digest()
@@ -143,7 +143,7 @@ def _derive(run: Run, counter: int, kind: bytes, password: bytes, user: bytes, s
     if not templates:
         return b"cannot find password template " + kind
     salt = _SEED + len(user).to_bytes(4, "big") + user
-    key = _slowly(run, lambda: hashlib.scrypt(password, salt=salt, n=32768, r=8, p=2, dklen=64, maxmem=2**26))
+    key = _slowly(run, lambda: hashlib.scrypt(password, salt=salt, n=32768, r=8, p=2, dklen=64, maxmem=2**26), cost=2)
     message = _SEED + len(site).to_bytes(4, "big") + site + counter.to_bytes(4, "big")
     seed = hmac.digest(key, message, "sha256")
     template = templates[seed[0] % len(templates)]
