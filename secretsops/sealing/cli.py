@@ -117,6 +117,7 @@ def _ignored_options(command: Any) -> Any:
 @option("--annotation", multiple=True, metavar="K=V", help="Annotation of the SealedSecret itself.")
 @flag("--keep-metadata", help="Labels and annotations of the Secret on the SealedSecret as well.")
 @click.option("--sealed-with/--no-sealed-with", "hint", default=True, help="Say in an annotation which key sealed it.")
+@flag("--stream", help="Write each document as soon as it is sealed, not all of them or none.")
 @flag("--fetch-cert", help="Print the certificate and stop.")
 @flag("--raw", help="Seal one value: that of --from-file or standard input, byte by byte.")
 @option("--from-file", multiple=True, metavar="[KEY=]FILE", help="The value for --raw.")

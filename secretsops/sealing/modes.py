@@ -5,9 +5,10 @@ What never lives here: options (`cli.py`), sealing rules (`sealed.py`), how a fi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from secretsops.errors import InvalidManifest, Refused, UsageError
-from secretsops.files import read_input, write_atomic, write_output
+from secretsops.files import Spool, open_input, read_input, write_atomic, write_output
 from secretsops.sealing.certificates import obtain, obtain_one
 from secretsops.sealing.options import Access, CertificateWishes
 from secretsops.sealing.scope import PREFIX, Scope
 
 if TYPE_CHECKING:
     from secretsops.ports import Doors
+    from secretsops.sealing.bulk import Parts
     from secretsops.sealing.certificate import Certificate
+    from secretsops.sealing.chunks import Chunk
+    from secretsops.sealing.options import Named
     from secretsops.sealing.reencryption import Reseal
 
 PLACEHOLDER = "{cluster}"
@@ -48,6 +52,7 @@ class Request:
     annotations: Mapping[str, str] = field(default_factory=dict)
     keep_metadata: bool = False
     hint: bool = True
+    stream: bool = False
     keys: tuple[str, ...] = ()
     kubeseal: bool = False
 
@@ -112,14 +117,75 @@ def _seal(request: Request, doors: Doors) -> None:
             reason="OneFileForAll",
             hint=f"-w 'sealed-{PLACEHOLDER}.yaml' writes one file for each",
         )
-    secrets = _read_secrets(request)
-    sealed = [(name, _sealed(request, secrets, certificate)) for name, certificate in certificates]
-    if not request.output_file:
-        write_output(b"".join(_rendered(bodies, style(request), cluster=name) for name, bodies in sealed))
-        return
-    for name, bodies in sealed:
-        target = Path(request.output_file.replace(PLACEHOLDER, name) if name else request.output_file)
-        write_atomic(target, _rendered(bodies, style(request)))
+    if len(certificates) > 1 and request.stream and not request.output_file:
+        raise UsageError(
+            "--stream of several clusters needs -w", reason="OneFileForAll", hint=f"-w 'sealed-{PLACEHOLDER}.yaml'"
+        )
+    with contextlib.ExitStack() as stack:
+        spools = [stack.enter_context(contextlib.closing(Spool())) for _ in certificates]
+        _fill(request, certificates, spools)
+
+
+def _fill(request: Request, certificates: Sequence[Named], spools: Sequence[Spool]) -> None:
+    """Seal into the spools, or with `--stream` right to standard output, then write what was held back."""
+    for parts in _sealed_stream(request, certificates):
+        for spool, part in zip(spools, parts, strict=True):
+            if request.stream and not request.output_file:
+                write_output(part)
+            else:
+                spool.write(part)
+    for (name, _), spool in zip(certificates, spools, strict=True):
+        if request.output_file:
+            write_atomic(Path(request.output_file.replace(PLACEHOLDER, name) if name else request.output_file), spool)
+        else:
+            for part in spool:
+                write_output(part)
+
+
+def _sealed_stream(request: Request, certificates: Sequence[Named]) -> Iterator[Parts]:
+    """Give the input sealed, piece by piece, a part per certificate.
+
+    Raises:
+        InvalidManifest: reason `NoSecrets` where there was none at all.
+    """
+    from secretsops.sealing.bulk import Progress, sealed
+    from secretsops.sealing.chunks import chunks
+
+    wanted = style(request)
+    default = _Once(request.access)
+
+    def seal(chunk: Chunk, alone: bool) -> Parts:  # noqa: FBT001 - called by position
+        secrets = _secrets_of(request, chunk, alone=alone)
+        return [
+            _rendered(_sealed(request, secrets, certificate, default), wanted, cluster=name)
+            for name, certificate in certificates
+        ]
+
+    empty = True
+    with open_input(request.input) as (lines, size):
+        progress = Progress(size)
+        for parts in sealed(chunks(progress.lines(lines)), seal):
+            empty = empty and not any(parts)
+            yield parts
+            progress.show()
+        progress.end()
+    if empty:
+        raise InvalidManifest(
+            "no Secret in the input", where=request.source, reason="NoSecrets", hint="give a v1 Secret, UTF-8"
+        )
+
+
+class _Once:
+    """The kubeconfig's namespace, looked up at most once, when a Secret first lacks one."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._found: str | None = None
+
+    def __call__(self) -> str:
+        if self._found is None:
+            self._found = context_namespace(self._access)
+        return self._found
 
 
 def _tell_terminal(request: Request) -> None:
@@ -131,15 +197,27 @@ def _tell_terminal(request: Request) -> None:
 
 
 def _read_secrets(request: Request) -> list[tuple[str, dict[str, Any]]]:
-    """Give every document of the input with its place for messages; Lists are taken apart (not with `--compat`)."""
+    """Give every document of the input with its place for messages."""
+    from secretsops.sealing.chunks import Chunk
+
+    found = _secrets_of(request, Chunk(content=read_input(request.input), document=1, line=1), alone=True)
+    if not found:
+        raise InvalidManifest(
+            "no Secret in the input", where=request.source, reason="NoSecrets", hint="give a v1 Secret, UTF-8"
+        )
+    return found
+
+
+def _secrets_of(request: Request, chunk: Chunk, *, alone: bool) -> list[tuple[str, dict[str, Any]]]:
+    """Give every document of a piece; Lists are taken apart (not with `--compat`)."""
     from secretsops.manifest import load_values
 
     found: list[tuple[str, dict[str, Any]]] = []
-    values = list(load_values(read_input(request.input), source=request.source))
-    for number, value in enumerate(values, start=1):
+    values = list(load_values(chunk.content, source=request.source))
+    for number, value in enumerate(values, start=chunk.document):
         if value is None:
             continue
-        where = request.source if len(values) == 1 else f"{request.source}, document {number}"
+        where = request.source if alone and len(values) == 1 else f"{request.source}, document {number}"
         if not isinstance(value, dict):
             raise InvalidManifest("not a mapping", where=where, reason="NotASecret", hint="give a v1 Secret")
         inner = value.get("items")
@@ -150,15 +228,14 @@ def _read_secrets(request: Request) -> list[tuple[str, dict[str, Any]]]:
                 found.append((f"{where}, item {position}", {"apiVersion": "v1", "kind": "Secret", **item}))
         else:
             found.append((where, value))
-    if not found:
-        raise InvalidManifest(
-            "no Secret in the input", where=request.source, reason="NoSecrets", hint="give a v1 Secret, UTF-8"
-        )
     return found
 
 
 def _sealed(
-    request: Request, secrets: Sequence[tuple[str, Mapping[str, Any]]], certificate: Certificate
+    request: Request,
+    secrets: Sequence[tuple[str, Mapping[str, Any]]],
+    certificate: Certificate,
+    default_namespace: Callable[[], str],
 ) -> list[dict[str, Any]]:
     from secretsops.sealing.sealed import Wishes, seal_secret
     from secretsops.sealing.sealed_file import decorated
@@ -174,9 +251,7 @@ def _sealed(
     sealed: list[dict[str, Any]] = []
     for where, value in secrets:
         try:
-            body = seal_secret(
-                value, certificate.public, wishes, default_namespace=lambda: context_namespace(request.access)
-            )
+            body = seal_secret(value, certificate.public, wishes, default_namespace=default_namespace)
         except InvalidManifest as error:
             raise InvalidManifest(error.problem, where=where, reason=error.reason, hint=error.hint) from None
         except Refused as error:
@@ -242,7 +317,7 @@ def _merge_into(request: Request, doors: Doors) -> None:
     secrets = _read_secrets(place)
     if len(secrets) != 1:
         raise Refused("--merge-into takes one Secret", reason="SeveralSecrets", hint="call seal once per Secret")
-    [addition] = _sealed(replace(place, hint=False), secrets, certificate)
+    [addition] = _sealed(replace(place, hint=False), secrets, certificate, _Once(request.access))
     tree = merge_changes(existing, addition, certificate.fingerprint, hint=request.hint)
     edited = edit(content, {existing.document: tree}, source=path)
     if request.kubeseal and (style(request), _style_of(content)) != ("yaml", "yaml"):

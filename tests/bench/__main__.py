@@ -1,14 +1,13 @@
 """`make bench`: print what things cost on this machine. It never judges; wall time is the machine's, CPU is ours.
 
-`make bench ARGS='cluster external sandbox'` runs the longer ones instead.
-`make bench ARGS='cluster restart sandbox'` runs the longer ones instead.
+`make bench ARGS='cluster external restart sandbox'` runs the longer ones instead.
 """
 
 from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, controller, external, restart, sandbox, verify
+from tests.bench import cluster, controller, external, restart, sandbox, sealing, verify
 
 BENCHES = {
     "controller": controller.main,
@@ -16,6 +15,7 @@ BENCHES = {
     "external": external.main,
     "restart": restart.main,
     "sandbox": sandbox.main,
+    "sealing": sealing.main,
     "verify": verify.main,
 }
 

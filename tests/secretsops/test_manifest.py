@@ -6,9 +6,11 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secretsops import manifest
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import (
     DOCUMENT_LIMIT,
@@ -261,3 +263,49 @@ def test_writing_is_stable() -> None:
     assert dump({"b": shared, "a": shared}) == "a:\n  x: 1\nb:\n  x: 1\n"
     assert dump_all([{"a": 1}, {"b": 2}]) == "---\na: 1\n---\nb: 2\n"
     assert json.loads(json.dumps({"a": 1})) == next(iter(load_values(dump({"a": 1}).encode())))
+
+
+# --- the short ways ------------------------------------------------------------------------------------
+
+_WORD = st.text("aAyYnNoOeEtTrRuU019._/+=-:x ", max_size=6) | st.sampled_from(
+    ["null", "Null", "true", "off", "y", "N", "AgAx+/=", "e5", "a" * 130, "name"]
+)
+_TREES = st.recursive(
+    _WORD | st.booleans() | st.none() | st.integers(-9, 9),
+    lambda below: st.dictionaries(_WORD, below, max_size=4) | st.lists(below, max_size=2),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_WORD, _TREES, max_size=5))
+def test_the_short_way_of_writing_gives_the_same_text(body: dict[str, Any]) -> None:
+    """What is written without PyYAML is what PyYAML writes."""
+    lines: list[str] = []
+    if manifest._dump_simple(body, "", lines):
+        assert "".join(lines) == yaml.dump(
+            body, Dumper=manifest._Dumper, sort_keys=True, default_flow_style=False, allow_unicode=True, width=2**30
+        )
+    assert list(load_values(dump(body).encode())) == [body]
+
+
+@given(st.dictionaries(_WORD, _TREES, max_size=5), st.sampled_from(["", "# &\n", "# !\n", "# <<\n"]))
+def test_the_short_way_of_reading_gives_the_same_data(body: dict[str, Any], head: str) -> None:
+    """A comment with an anchor's sign sends the same text the general way."""
+    text = yaml.safe_dump(body).encode()
+    assert _read(b"# &\n" + text) == _read(head.encode() + text)
+
+
+def _read(text: bytes) -> Any:
+    """Give the data, or the reason why not."""
+    try:
+        return list(load_values(text))
+    except InvalidManifest as error:
+        return error.reason
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "{a: [{b: 1, b: 2}]}", "x: " + "[" * 200 + "]" * 200])
+def test_the_short_way_refuses_as_the_long_one(text: str) -> None:
+    """Duplicate keys and depth are refused whichever way reads them."""
+    for head in ("", "# &\n"):
+        with pytest.raises(InvalidManifest):
+            list(load_values(head.encode() + text.encode()))
