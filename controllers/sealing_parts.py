@@ -157,9 +157,11 @@ def _watched_keys(
         else:
             place[manifest.key] = manifest
         before, waited = set(keys.ring.fingerprints), keys.kept_back
-        keys.load([*held[0].copy().values(), *held[1].copy().values()])
+        changed = keys.load([*held[0].copy().values(), *held[1].copy().values()])
         if keys.gate is not None and keys.kept_back - waited:
             keys.gate.hurry()
+            changed = True
+        if changed:
             wake()
         # A key that we minted is in the ring already: whoever waits for it is woken all the same.
         return [*spine.opened_with(before - set(keys.ring.fingerprints)), *spine.closed()]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.processes import free_port
 from secretsops.adapters.kube import connect
 from secretsops.errors import NotFound
-from secretsops.manifest import GroupVersionKind, Manifest, dump
+from secretsops.manifest import GroupVersionKind, Manifest, dump, load_all
 from secretsops.ports import Cluster, ClusterTarget, PatchType
 
 pytestmark = pytest.mark.e2e
@@ -86,8 +87,6 @@ class World:
 
     def sealed(self, name: str, **values: str) -> Manifest:
         """Seal a Secret as a person does."""
-        from secretsops.manifest import load_all
-
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
@@ -182,6 +181,87 @@ def test_of_two_replicas_one_acts_and_the_other_follows(world: World) -> None:
             cluster.create(world.sealed("db", password="second-leader"))
             until(lambda: world.value("db") == "second-leader")
             assert world.certificate() == certificate
+
+
+def test_a_frozen_leader_is_replaced_and_writes_nothing_when_it_wakes(world: World) -> None:
+    """Stopped for longer than its lease: another takes over within 20 s, and the first one, awake, leaves all to it."""
+    cluster = world.cluster
+
+    def spec(field: str) -> str:
+        return str(cluster.get(LEASE, "secretsops-controller", world.home).spec.get(field) or "")
+
+    with world.controller("one") as first:
+        certificate = world.certificate()
+        before = until(lambda: spec("holderIdentity"))
+        with world.controller("two"):
+            time.sleep(2.0)
+            first.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            until(lambda: spec("holderIdentity") not in ("", before), seconds=25)
+            taken = time.monotonic() - began
+            assert taken < 20
+            cluster.create(world.sealed("db", password="by-the-second"))
+            until(lambda: world.value("db") == "by-the-second")
+            version = cluster.get(SECRET, "db", world.shop).resource_version
+            holder = spec("holderIdentity")
+            first.send_signal(signal.SIGCONT)
+            time.sleep(3.0)
+            assert spec("holderIdentity") == holder
+            assert cluster.get(SECRET, "db", world.shop).resource_version == version
+            assert world.certificate() == certificate
+
+
+def test_a_living_peer_is_left_to_its_work(world: World) -> None:
+    """Its Deployment is there: nothing is written nor minted. It is scaled to nothing: we go on with its keys."""
+    cluster = world.cluster
+    labels = {"app.kubernetes.io/name": "sealed-secrets"}
+    image = "docker.io/bitnami/sealed-secrets-controller:0.38.4"
+    spec = {
+        "selector": {"matchLabels": labels},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": image}]}},
+    }
+    metadata = {"name": "sealed-secrets", "namespace": world.home, "labels": labels}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    deployment = cluster.create(Manifest(body))
+    keys = "sealedsecrets.bitnami.com/sealed-secrets-key=active"
+    try:
+        with world.controller():
+            until(lambda: "the peer's controller is at work" in (world.folder / "one.log").read_text())
+            time.sleep(5.0)
+            assert not cluster.list(SECRET, namespace=world.home, label_selector=keys)
+            patch = {"spec": {"replicas": 0}}
+            cluster.patch(deployment.kind, "sealed-secrets", patch, namespace=world.home, patch_type=PatchType.MERGE)
+            until(lambda: cluster.list(SECRET, namespace=world.home, label_selector=keys), seconds=40)
+            cluster.create(world.sealed("db", password="taken-over"))
+            until(lambda: world.value("db") == "taken-over")
+    finally:
+        cluster.delete(deployment.kind, "sealed-secrets", namespace=world.home)
+
+
+@pytest.mark.nightly
+def test_ten_thousand_in_one_namespace(world: World) -> None:
+    """Every one becomes a Secret; nothing is dropped, and the process stays within its memory."""
+    cluster = world.cluster
+    with world.controller() as process:
+        sealed = world.sealed("app-0", password="value")
+        scope = {"sealedsecrets.bitnami.com/namespace-wide": "true"}
+        file = world.folder / "cert.pem"
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "app", "namespace": world.shop}}
+        command = [sys.executable, "-m", "secretsops", "seal", "--cert", str(file), "--scope", "namespace-wide"]
+        text = dump({**secret, "stringData": {"password": "value"}}).encode()
+        done = subprocess.run(command, input=text, capture_output=True, check=True)
+        spec = load_all(done.stdout)[0].spec
+        assert sealed.kind == SEALED
+
+        def one(number: int) -> None:
+            metadata = {"name": f"app-{number}", "namespace": world.shop, "annotations": scope}
+            cluster.create(Manifest({**sealed.body, "metadata": metadata, "spec": spec}))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(one, range(10_000)))
+        until(lambda: len(cluster.list(SECRET, namespace=world.shop)) == 10_000, seconds=540)
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        assert int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) < 400 * 1024
 
 
 def test_a_killed_controller_leaves_nothing_half_done(world: World) -> None:
