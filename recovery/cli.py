@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from recovery.bootstrap import RebuildRequest, Report, dry_run, rebuild
 from recovery.escrow_options import escrow_options, restoring
 from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.journal import FILE, read_lines
-from recovery.options import estate_options, formatted
+from recovery.options import choice_of, estate_options, formatted, read_points
+from recovery.points import as_of
 from recovery.proof import cli as proof
+from recovery.proof.point_command import keep, key_of, point
 from recovery.proof.verify_command import verify
 from recovery.roots import Choice, choose, estate_of
-from secretsops.errors import UsageError
+from recovery.walk import walk
+from secretsops.errors import Refused, UsageError
 from secretsops.files import read_input, write_output
 from secretsops.manifest import Manifest, load_all
 from secretsops.ports import ClusterTarget, Doors
@@ -39,6 +43,8 @@ def _cluster_options(command: Any) -> Any:
     for option in (
         click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file."),
         click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True),
+        click.option("--keep-point", default="", help="Folder for the recovery point of a run that came to its end."),
+        click.option("--accept-rollback", default="", help="Rebuild an older point than the newest, for this reason."),
         click.option("--override-windows", default="", help="Sync in closed windows, for this reason (reported)."),
         click.option("--no-hooks", is_flag=True, help="Leave every hook out."),
         click.option("--patience", default=300.0, show_default=True, help="Seconds one wait may stand still."),
@@ -57,7 +63,7 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof):
+for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof, point):
     recover.add_command(_command)
 
 
@@ -75,13 +81,14 @@ def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_sh
     Exit code 1 when a stage failed. A run that was killed is continued by `secretsops recover resume`.
     """
     git = doors.git()
-    roots, pins = _chosen(doors, Choice(repo=repo, revision=revision, path=path, file=file))
+    choice = _choice(options | {"repo": repo, "revision": revision, "path": path, "file": file})
+    roots, pins = _chosen(doors, choice)
     if only_show:
         request = RebuildRequest(roots=roots, pins=pins)
         lines = dry_run(request, cluster=doors.cluster(_target(options)), git=git, renderer=doors.renderer())
         write_output(("\n".join(lines) + "\n").encode())
         return 0
-    return _carry_out(doors, roots, pins, options, resume=False)
+    return _carry_out(doors, choice, roots, pins, options, resume=False)
 
 
 @recover.command(
@@ -96,10 +103,11 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
     folder = Path(options["journal"])
     pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
     place = f"{repo}@{revision}"
-    roots, pins = _chosen(doors, Choice(repo=repo, revision=pinned.get(place, revision), path=path, file=file))
+    choice = Choice(repo=repo, revision=revision, path=path, file=file)
+    roots, pins = _chosen(doors, replace(choice, revision=pinned.get(place, revision)))
     # The plan's hash covers the pins as they were made: one spelled by its commit must not come on top of them.
     known = pinned if place in pinned or not repo else {**pins, **pinned}
-    return _carry_out(doors, roots, known, options, resume=True)
+    return _carry_out(doors, choice, roots, known, options, resume=True)
 
 
 def _chosen(doors: Doors, choice: Choice) -> tuple[list[Manifest], dict[str, str]]:
@@ -108,7 +116,24 @@ def _chosen(doors: Doors, choice: Choice) -> tuple[list[Manifest], dict[str, str
         return choose(doors.git(), choice)
     estate = estate_of(doors.git(), doors.renderer(), choice)
     place = f"{choice.repo}@{choice.revision}"
-    return list(estate.roots), {place: estate.pins[place]}
+    return list(estate.roots), {**choice.pins, place: estate.pins[place]}
+
+
+def _choice(options: dict[str, Any]) -> Choice:
+    """Give the estate that is meant; an older recovery point than the newest one wants a reason (SECURITY.md §7)."""
+    choice = choice_of(options)
+    if options["as_of"]:
+        points = read_points(options["points"])
+        older, newest = as_of(points, options["as_of"]), as_of(points, "")
+        if older.created < newest.created and not options["accept_rollback"]:
+            raise Refused(
+                f"the recovery point of {older.created} is older than that of {newest.created}",
+                reason="Rollback",
+                hint="--accept-rollback REASON takes it all the same",
+            )
+        if options["accept_rollback"]:
+            click.echo(f"rolled back to {older.created}: {options['accept_rollback']}", err=True)
+    return choice
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -123,7 +148,7 @@ def _target(options: dict[str, Any]) -> ClusterTarget:
 
 
 def _carry_out(
-    doors: Doors, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any], *, resume: bool
+    doors: Doors, choice: Choice, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any], *, resume: bool
 ) -> int:
     install = [manifest for file in options["install"] for manifest in load_all(read_input(file), source=file)]
     request = RebuildRequest(
@@ -155,7 +180,17 @@ def _carry_out(
         write_atomic(Path(options["report"]), text.encode())
     output = options["output"]
     write_output((_report_table(report) if output == "table" else formatted(report.body(), output)).encode())
+    if report.ok and options["keep_point"] and options["until"] == "health":
+        kept = _keep_point(doors, roots, Path(options["journal"]), choice, options["keep_point"])
+        click.echo(f"recovery point {kept}", err=True)
     return 0 if report.ok else 1
+
+
+def _keep_point(doors: Doors, roots: list[Manifest], journal: Path, choice: Choice, folder: str) -> Path:
+    """Write the recovery point of what was rebuilt: the commits that the journal pinned."""
+    pins = {line["source"]: line["revision"] for line in _lines(journal) if line["event"] == "pin"}
+    estate = walk(roots, doors.git(), doors.renderer(), pins=pins)
+    return keep(doors, estate, choice, Path(folder), key_of(""))
 
 
 class _Lines:

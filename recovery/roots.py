@@ -5,8 +5,8 @@ Without a path the roots are the Applications that no other Application renders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from recovery.app import CONTROL_NAMESPACE
 from recovery.argo import is_application, read_application
@@ -29,6 +29,8 @@ class Choice:
     revision: str = "HEAD"
     path: str = ""
     file: str = ""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """`url@revision` to the commit that a recovery point pins; empty for the commits of now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +52,25 @@ def choose(git: GitRepos, choice: Choice) -> tuple[list[Manifest], dict[str, str
         if choice.path:
             raise UsageError("--app and --path exclude each other", reason="Usage", hint="give one of them")
         roots = check_roots(load_all(read_input(choice.file), source=choice.file), choice.file)
-        repo, revision = choice.repo, choice.revision
-        return roots, {f"{repo}@{revision}": git.resolve(repo, revision)} if repo else {}
+        return roots, dict(choice.pins) or ({_place_of(choice): _commit(git, choice)} if choice.repo else {})
     if not choice.repo:
         raise UsageError("which estate?", reason="Usage", hint="give --repo URL, with --path P, or --app FILE")
+    commit = _commit(git, choice)
     if choice.path:
-        return read_roots(git, choice.repo, choice.revision, choice.path)
-    commit = git.resolve(choice.repo, choice.revision)
+        roots, _ = read_roots(git, choice.repo, commit, choice.path)
+        return roots, {**choice.pins, _place_of(choice): commit}
     found = find_applications(git, choice.repo, commit)
     roots = [one.manifest for one in top_most(found, choice.repo)]
-    return check_roots(roots, f"{choice.repo} at {choice.revision}"), {f"{choice.repo}@{choice.revision}": commit}
+    return check_roots(roots, f"{choice.repo} at {choice.revision}"), {**choice.pins, _place_of(choice): commit}
+
+
+def _place_of(choice: Choice) -> str:
+    return f"{choice.repo}@{choice.revision or 'HEAD'}"
+
+
+def _commit(git: GitRepos, choice: Choice) -> str:
+    """Give the commit of the roots: as a recovery point pins it, else as Git has it now."""
+    return choice.pins.get(_place_of(choice)) or git.resolve(choice.repo, choice.revision)
 
 
 def estate_of(git: GitRepos, renderer: Renderer, choice: Choice) -> Estate:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recovery.options import estate_options, formatted
+from recovery.options import choice_of, estate_options, formatted
 from recovery.proof.formats import FORMATS
 from recovery.recovery_plan import FILE, RecoveryPlan, read_recovery_plan
 from recovery.roots import Choice, estate_of
@@ -39,7 +39,7 @@ PLAN_FILE = click.option(
 @click.option("--html", type=click.Path(dir_okay=False), help="Also write the plan as one self-contained page.")
 @click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 @click.pass_obj
-def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: str, **where: str) -> int:
+def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: str, **options: Any) -> int:
     """Print what a rebuild would apply, in exact order, with the reason for each position; needs no cluster.
 
     Exit code 1 when something in Git cannot be carried out; it is named, and the rest is planned.
@@ -47,7 +47,7 @@ def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: st
     from recovery.proof.graph import build
     from recovery.proof.listing import plan_body, plan_table
 
-    estate = estate_of(doors.git(), doors.renderer(), Choice(**where))
+    estate = estate_of(doors.git(), doors.renderer(), choice_of(options))
     graph = build(estate, installed=read_installed(install))
     body = plan_body(estate, graph)
     if html:
@@ -86,16 +86,16 @@ def lint(doors: Doors, /, strict: bool, output: str, ignored: tuple[str, ...], *
     unknown = set(ignored) - {rule.id for rule in RULES}
     if unknown:
         raise UsageError(f"there is no rule {min(unknown)!r}", reason="UnknownRule", hint="see recovery/README.md")
-    where = {name: options[name] for name in ("repo", "revision", "path", "file")}
-    estate = estate_of(doors.git(), doors.renderer(), Choice(**where))
+    choice = choice_of(options)
+    estate = estate_of(doors.git(), doors.renderer(), choice)
     graph = build(estate, installed=read_installed(options["install"]))
-    plan = recovery_plan_of(doors, Choice(**where), options["plan_file"])
+    plan = recovery_plan_of(doors, choice, options["plan_file"])
     target = replace(_target(doors, options), kms_proven=_kms_days(plan, doors.clock.now().date()))
     findings = judge(Subject(estate=estate, graph=graph, target=target), ignored=ignored)
     if output == "table":
         text = formats.table(findings)
     elif output == "sarif":
-        text = formats.sarif(findings, RULES, where=where["path"] or where["file"] or ".")
+        text = formats.sarif(findings, RULES, where=choice.path or choice.file or ".")
     elif output == "junit":
         text = formats.junit(findings, RULES)
     else:
@@ -127,9 +127,8 @@ def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output
     from recovery.proof.living import living, masking
     from recovery.proof.subject import Subject
 
-    where = {name: options[name] for name in ("repo", "revision", "path", "file")}
     ignores = read_ignores(read_input(ignore_file), source=ignore_file) if ignore_file else []
-    estate = estate_of(doors.git(), doors.renderer(), Choice(**where))
+    estate = estate_of(doors.git(), doors.renderer(), choice_of(options))
     subject = Subject(estate=estate, graph=build(estate, installed=read_installed(options["install"])))
     masked = masking(secrets.token_bytes(32))
     live, unread = living(doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context)), masked)
@@ -147,7 +146,7 @@ def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output
 @PLAN_FILE
 @click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 @click.pass_obj
-def spof(doors: Doors, /, plan_file: str, output: str, **where: str) -> int:
+def spof(doors: Doors, /, plan_file: str, output: str, **options: Any) -> int:
     """Name the smallest sets of people, things and accounts whose loss makes a rebuild impossible (sizes 1 and 2).
 
     From recovery.yaml and what the estate needs; exit code 1 when one loss alone is enough.
@@ -156,7 +155,7 @@ def spof(doors: Doors, /, plan_file: str, output: str, **where: str) -> int:
     from recovery.proof.spof import body_of, exposure, needed_by, table
     from recovery.proof.subject import Subject
 
-    choice = Choice(**where)
+    choice = choice_of(options)
     plan = recovery_plan_of(doors, choice, plan_file)
     if not plan.declared:
         raise UsageError(f"there is no {FILE}", reason="NoRecoveryPlan", hint="see recovery/proof/README.md")
@@ -186,7 +185,8 @@ def plan_text(doors: Doors, choice: Choice, file: str) -> bytes:
     if not choice.repo:
         return b""
     git = doors.git()
-    return git.tree(choice.repo, git.resolve(choice.repo, choice.revision), FILE).files.get(FILE, b"")
+    commit = choice.pins.get(f"{choice.repo}@{choice.revision}") or git.resolve(choice.repo, choice.revision)
+    return git.tree(choice.repo, commit, FILE).files.get(FILE, b"")
 
 
 def _target(doors: Doors, options: dict[str, Any]) -> Target:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recovery.options import estate_options, formatted
+from recovery.options import choice_of, estate_options, formatted
 from recovery.proof.cli import INSTALLED, PLAN_FILE, plan_text, read_installed
 from recovery.recovery_plan import RecoveryPlan, read_recovery_plan
 from recovery.roots import Choice, estate_of
@@ -100,13 +100,13 @@ def _prove(
     from recovery.proof.verify import verify as judge
 
     git, now = doors.git(), doors.clock.now()
-    choice = Choice(**{name: options[name] for name in ("repo", "revision", "path", "file")})
+    choice = choice_of(options)
     text = plan_text(doors, choice, options["plan_file"])
     plan = read_recovery_plan(text) if text else RecoveryPlan()
     escrow, escrowed = _escrow(doors, options)
     installed = read_installed(options["install"])
     inputs = _inputs(choice, text, escrowed, installed)
-    if mode == "attested" and not choice.file:
+    if mode == "attested" and not choice.file and not choice.pins:
         kept = verdicts.report_of(inputs, git.resolve)
         if kept is not None:
             return {**kept, "findings": [*findings, *kept["findings"]]}
@@ -123,7 +123,7 @@ def _prove(
     subject = Subject(estate=estate, graph=build(estate, installed=installed))
     proof = _proof(mode, escrowed, plan, verdicts, opener, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
     report = judge(subject, proof, now)
-    if mode == "attested":
+    if mode == "attested" and not choice.pins:
         verdicts.keep_report(inputs, estate.pins, report.body())
     body = report.body()
     return {**body, "findings": [*findings, *body["findings"]]}

@@ -35,7 +35,10 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_people_do_beside_git_is_a_gap(control_plane: ControlPlane, git_server: GitServer, tmp_path: Path) -> None:
-    """Nothing of the estate is a gap after a rebuild; a hand-made Secret, an edit and a left-over then are."""
+    """Nothing of the estate is a gap after a rebuild; a hand-made Secret, an edit and a left-over then are.
+
+    The run leaves a recovery point that renders again to what it was.
+    """
     suffix = secrets.token_hex(3)
     name = f"gap-{suffix}"
     repository = git_server.create(name)
@@ -49,8 +52,11 @@ def test_what_people_do_beside_git_is_a_gap(control_plane: ControlPlane, git_ser
     install = [argument for file in crds for argument in ("--install", str(file))]
     where = ["--repo", repository.url, "--revision", "main", "--path", "root.yaml", *install]
     target = ["--kubeconfig", str(control_plane.kubeconfig)]
-    done = _run("run", *where, *target, "--journal", str(tmp_path / "journal"))
+    points = str(tmp_path / "points")
+    done = _run("run", *where, *target, "--journal", str(tmp_path / "journal"), "--keep-point", points)
     assert done.returncode == 0, done.stderr
+    proven = _run("point", "check", *where[:6], "--points", points)
+    assert proven.returncode == 0, proven.stdout + proven.stderr
 
     def mine() -> dict[str, dict[str, Any]]:
         answer = _run("gap", *where, *target, "-o", "json")

