@@ -208,7 +208,8 @@ class KeyEscrow:
         whole = [secret for secret in secrets if is_whole(secret)]
         self._unescrowed = sum(not self._carries_receipt(secret) for secret in whole if _is_usable(secret))
         if not whole:
-            self._stand(Standing(reason="Waiting", message="there is no key yet"))
+            if self.standing.reason != "AwaitingRestore":
+                self._stand(Standing(reason="Waiting", message="there is no key yet"))
             return
         records = bundle.records(whole)
         held = frozenset((record.fingerprint, record.state) for record in records)
@@ -373,6 +374,7 @@ class KeyEscrow:
         if survey.newest is not None and survey.newest.usable:
             message = f"the sinks hold {len(survey.newest.usable)} key(s) of this cluster's past and it has none"
             self._stand(Standing(reason="AwaitingRestore", message=message, hint="secretsops escrow restore"))
+            self._publish()
             return "AwaitingRestore"
         return ""
 
