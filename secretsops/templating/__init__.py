@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from secretsops.errors import TemplateFailed
-from secretsops.templating.evaluator import Function, Run
+from secretsops.templating.evaluator import Run
 from secretsops.templating.gotypes import StringMap
 from secretsops.templating.lexer import Lexer
 from secretsops.templating.meter import Limits, Meter, limit
 from secretsops.templating.parser import parse
+from secretsops.templating.signature import Function
 from secretsops.templating.tables import argo_cd, external_secrets, method, sprig
 from secretsops.templating.world import REAL, World
 

@@ -9,7 +9,6 @@ What never lives here: what functions do (`secretsops.templating.functions`), re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from secretsops.errors import TemplateFailed
@@ -17,14 +16,10 @@ from secretsops.templating.formatting import show
 from secretsops.templating.gotypes import (
     INVALID,
     Int64,
-    NilList,
-    NilMap,
     Struct,
-    Uint8,
     Uint32,
     is_integer,
     is_true,
-    kind,
     type_name,
 )
 from secretsops.templating.lexer import place
@@ -49,57 +44,23 @@ from secretsops.templating.nodes import (
     Text,
     Variable,
 )
-from secretsops.templating.world import World
-
-ANY, VALUE, STRING, INT, INT64, UINT32, FLOAT, BOOL = (
-    "any",
-    "value",
-    "string",
-    "int",
-    "int64",
-    "uint32",
-    "float",
-    "bool",
+from secretsops.templating.signature import (
+    ANY,
+    BOOL,
+    FLOAT,
+    GO_NAMES,
+    INT,
+    INT64,
+    NILABLE,
+    STRING,
+    UINT32,
+    VALUE,
+    CallFailed,
+    Function,
+    is_of,
+    short_circuit,
 )
-MAP, LIST, TIME, DURATION, CERTIFICATE = "map", "list", "time", "duration", "certificate"
-_GO = {
-    ANY: "interface {}",
-    VALUE: "reflect.Value",
-    FLOAT: "float64",
-    MAP: "map[string]interface {}",
-    LIST: "[]interface {}",
-    TIME: "time.Time",
-    DURATION: "time.Duration",
-    CERTIFICATE: "sprig.certificate",
-}
-_NILABLE: dict[str, Callable[[], Any]] = {
-    ANY: lambda: None,
-    VALUE: lambda: None,
-    MAP: NilMap,
-    LIST: NilList,
-}
-
-
-class CallFailed(Exception):
-    """A function cannot do what it is asked. Its text is fixed: it never holds an argument."""
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """What a template can call: the Go types of its parameters, and the code that takes them."""
-
-    call: Callable[..., Any]
-    parameters: tuple[str, ...]
-    variadic: str | None = None
-    needs_run: bool = False
-    """The code takes the run (meter, clock, chance) before its arguments."""
-
-
-def function(signature: str, call: Callable[..., Any], *, run: bool = False) -> Function:
-    """Give a function of a signature such as `int string` or `any any...`."""
-    names = signature.split()
-    variadic = names.pop()[:-3] if names and names[-1].endswith("...") else None
-    return Function(call, tuple(names), variadic, run)
+from secretsops.templating.world import World
 
 
 class _Missing:
@@ -424,7 +385,7 @@ class Run:
             self.fail(f"wrong number of args for {name}: want {fixed} got {given}")
         if given < fixed:
             self.fail(f"wrong number of args for {name}: want at least {fixed} got {given}")
-        if found.call is _short_circuit:
+        if found.call is short_circuit:
             return self._and_or(dot, arguments, final, stop=name == "or")
         types = (*found.parameters, *([found.variadic or ""] * (given - fixed)))
         values = [self._argument(dot, types[number], node) for number, node in enumerate(arguments)]
@@ -465,9 +426,9 @@ class Run:
     def _argument(self, dot: Any, wanted: str, node: Operand) -> Any:
         self._at = node.position
         if isinstance(node, Nil):
-            if wanted not in _NILABLE:
-                self.fail(f"cannot assign nil to {_GO.get(wanted, wanted)}")
-            return _NILABLE[wanted]()
+            if wanted not in NILABLE:
+                self.fail(f"cannot assign nil to {GO_NAMES.get(wanted, wanted)}")
+            return NILABLE[wanted]()
         if not isinstance(node, Bool | Text | Number):
             value = self._plain(dot, node)
             self._at = node.position
@@ -494,41 +455,17 @@ class Run:
         names = {BOOL: "bool", STRING: "string", INT: "integer", INT64: "integer", UINT32: "unsigned integer"}
         if wanted in names or wanted == FLOAT:
             self.fail(f"expected {names.get(wanted, 'float')}; found another constant")
-        return self.fail(f"can't handle a constant for arg of type {_GO.get(wanted, wanted)}")
+        return self.fail(f"can't handle a constant for arg of type {GO_NAMES.get(wanted, wanted)}")
 
     def _checked(self, value: Any, wanted: str) -> Any:
         """Give a value as a parameter takes it (`validateType`)."""
         if value is INVALID:
-            if wanted not in _NILABLE:
-                self.fail(f"invalid value; expected {_GO.get(wanted, wanted)}")
-            return _NILABLE[wanted]()
+            if wanted not in NILABLE:
+                self.fail(f"invalid value; expected {GO_NAMES.get(wanted, wanted)}")
+            return NILABLE[wanted]()
         if wanted in {ANY, VALUE}:
             return value
-        if not _is_of(value, wanted):
+        if not is_of(value, wanted):
             got = "interface {}" if value is None else type_name(value)
-            self.fail(f"wrong type for value; expected {_GO.get(wanted, wanted)}; got {got}")
+            self.fail(f"wrong type for value; expected {GO_NAMES.get(wanted, wanted)}; got {got}")
         return value
-
-
-def _is_of(value: Any, wanted: str) -> bool:
-    if value is None:
-        return False
-    return type_name(value) == _GO.get(wanted, wanted)
-
-
-def _short_circuit(*_values: Any) -> Any:
-    raise CallFailed("and, or: evaluated by the evaluator")
-
-
-AND_OR = Function(_short_circuit, (VALUE,), VALUE)
-"""`and` and `or`: they stop at the first argument that decides."""
-
-
-def byte_at(text: bytes, index: int) -> Uint8:
-    """Give a byte of a string as Go has it."""
-    return Uint8(text[index])
-
-
-def kind_of(value: Any) -> str:
-    """Give the kind of a value, for errors of functions."""
-    return kind(value)

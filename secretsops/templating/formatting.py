@@ -9,20 +9,16 @@ What never lives here: JSON, YAML.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from secretsops.templating.gotypes import INVALID, NilMap, Struct, is_integer, type_name
+from secretsops.templating.gotypes import INVALID, NilMap, Struct, type_name
 from secretsops.templating.meter import Meter
-
-_WIDTH_LIMIT = 1_000_000
-"""Go's own limit of widths and precisions; beyond it prints `%!(BADWIDTH)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Format:
+class Format:
     """One verb with its flags."""
 
     verb: str = "v"
@@ -42,14 +38,14 @@ class _Format:
         return self.verb == "v" and self.sharp
 
 
-_PLAIN = _Format()
+PLAIN = Format()
 
 
 def show(value: Any, meter: Meter) -> bytes:
     """Give a value as `%v` prints it."""
     if type(value) is bytes:
         return value
-    return Printer(meter).show(value, _PLAIN)
+    return Printer(meter).show(value, PLAIN)
 
 
 def sprint(values: Sequence[Any], meter: Meter) -> bytes:
@@ -72,25 +68,20 @@ def sprintln(values: Sequence[Any], meter: Meter) -> bytes:
     return b" ".join(pieces) + b"\n"
 
 
-def sprintf(layout: bytes, values: Sequence[Any], meter: Meter) -> bytes:
-    """Give `fmt.Sprintf`."""
-    return _Layout(layout, values, meter).text()
-
-
 class Printer:
     """Prints values within what a meter allows."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
 
-    def show(self, value: Any, form: _Format, depth: int = 0) -> bytes:
+    def show(self, value: Any, form: Format, depth: int = 0) -> bytes:
         """Give a value under a verb."""
         text = self._value(value, form, depth)
         self._meter.grow(len(text))
         self._meter.step()
         return text
 
-    def _value(self, value: Any, form: _Format, depth: int) -> bytes:  # noqa: PLR0911 - one return per kind
+    def _value(self, value: Any, form: Format, depth: int) -> bytes:  # noqa: PLR0911 - one return per kind
         self._meter.depth(depth)
         if form.verb == "T":
             return _padded(type_name(value).encode(), replace(form, verb="s"))
@@ -116,7 +107,7 @@ class Printer:
             return self._complex(value, form)
         return self._compound(value, form, depth)
 
-    def _bad(self, value: Any, form: _Format) -> bytes:
+    def _bad(self, value: Any, form: Format) -> bytes:
         if value is None or value is INVALID:
             return b"%!" + form.verb.encode() + b"(<nil>)"
         # Go prints the value under %v with the flags of the verb that does not fit.
@@ -131,13 +122,13 @@ class Printer:
             + b")"
         )
 
-    def _complex(self, value: complex, form: _Format) -> bytes:
+    def _complex(self, value: complex, form: Format) -> bytes:
         if form.verb not in "vbgGxXfFeE":
             return self._bad(value, form)
         real = _float(value.real, form)
         return b"(" + real + _float(value.imag, replace(form, plus=True)) + b"i)"
 
-    def _compound(self, value: Any, form: _Format, depth: int) -> bytes:
+    def _compound(self, value: Any, form: Format, depth: int) -> bytes:
         inner = depth + 1
         if isinstance(value, list):
             if form.as_source:
@@ -156,10 +147,10 @@ class Printer:
             return body
         return self._bad(type_name(value).encode(), replace(form, verb="s"))
 
-    def _joined(self, begin: bytes, separator: bytes, items: list[Any], end: bytes, form: _Format, depth: int) -> bytes:
+    def _joined(self, begin: bytes, separator: bytes, items: list[Any], end: bytes, form: Format, depth: int) -> bytes:
         return begin + separator.join([self.show(item, form, depth) for item in items]) + end
 
-    def _map(self, value: dict[bytes, Any], form: _Format, depth: int) -> bytes:
+    def _map(self, value: dict[bytes, Any], form: Format, depth: int) -> bytes:
         shown = ((self.show(key, form, depth), self.show(value[key], form, depth)) for key in sorted(value))
         pieces = [key + b":" + item for key, item in shown]
         if form.as_source:
@@ -180,7 +171,7 @@ def runes(text: bytes) -> str:
         return "".join("�" if "\udc80" <= c <= "\udcff" else c for c in text.decode("utf-8", "surrogateescape"))
 
 
-def _padded(text: bytes, form: _Format) -> bytes:
+def _padded(text: bytes, form: Format) -> bytes:
     if form.width is None:
         return text
     missing = form.width - len(runes(text))
@@ -191,7 +182,7 @@ def _padded(text: bytes, form: _Format) -> bytes:
     return (b"0" if form.zero else b" ") * missing + text
 
 
-def _string(text: bytes, form: _Format) -> bytes:
+def _string(text: bytes, form: Format) -> bytes:
     if form.verb in "xX":
         return _padded(_hexadecimal(text, form), form)
     if form.precision is not None:
@@ -203,7 +194,7 @@ def _string(text: bytes, form: _Format) -> bytes:
     return _padded(text, form)
 
 
-def _hexadecimal(text: bytes, form: _Format) -> bytes:
+def _hexadecimal(text: bytes, form: Format) -> bytes:
     text = text[: form.precision] if form.precision is not None else text
     if not text:
         return b""
@@ -247,7 +238,7 @@ def is_printable(character: str) -> bool:
     return character.isprintable() and character != "\u00ad"
 
 
-def _integer(value: int, form: _Format) -> bytes:
+def _integer(value: int, form: Format) -> bytes:
     verb = form.verb
     if verb == "c":
         return _padded(_rune(value).encode(), form)
@@ -279,7 +270,7 @@ def _rune(value: int) -> str:
     return chr(value) if 0 <= value <= 0x10FFFF and not 0xD800 <= value < 0xE000 else "�"
 
 
-def _float(value: float, form: _Format) -> bytes:
+def _float(value: float, form: Format) -> bytes:
     verb = "g" if form.verb == "v" else form.verb
     text = format_float(abs(value), verb, form.precision, sharp=form.sharp and form.verb != "v")
     negative = str(value).startswith("-")
@@ -405,136 +396,3 @@ def _decimal(number: int, size: int) -> str:
     whole, fraction = divmod(number, size)
     digits = str(fraction).rjust(len(str(size)) - 1, "0").rstrip("0") if size > 1 else ""
     return f"{whole}.{digits}" if digits else str(whole)
-
-
-# --- Printf --------------------------------------------------------------------------------------------
-
-_FLAGS = {"#": "sharp", "+": "plus", "-": "minus", " ": "space", "0": "zero"}
-_INDEX = re.compile(r"\[([0-9]{1,9})\]")
-
-
-class _Layout:
-    """One call of Printf: the layout is walked once, arguments are taken in order or by index."""
-
-    def __init__(self, layout: bytes, values: Sequence[Any], meter: Meter) -> None:
-        self._text = layout.decode("utf-8", "surrogateescape")
-        self._values = values
-        self._meter = meter
-        self._printer = Printer(meter)
-        self._at = 0
-        self._argument = 0
-        self._reordered = False
-        self._good_index = True
-
-    def text(self) -> bytes:
-        pieces = []
-        for piece in self._pieces():
-            self._meter.grow(len(piece))
-            pieces.append(piece)
-        if not self._reordered and self._argument < len(self._values):
-            extra = []
-            for value in self._values[self._argument :]:
-                shown = self._printer.show(value, _PLAIN)
-                extra.append(b"<nil>" if value is None else type_name(value).encode() + b"=" + shown)
-            pieces.append(b"%!(EXTRA " + b", ".join(extra) + b")")
-        return b"".join(pieces)
-
-    def _pieces(self) -> Iterator[bytes]:
-        text, end = self._text, len(self._text)
-        while self._at < end:
-            percent = text.find("%", self._at)
-            if percent < 0:
-                percent = end
-            if percent > self._at:
-                yield text[self._at : percent].encode("utf-8", "surrogateescape")
-            self._at = percent + 1
-            if percent < end:
-                self._meter.step()
-                yield from self._verb()
-
-    def _verb(self) -> Iterator[bytes]:
-        flags: dict[str, Any] = {}
-        self._good_index = True
-        while (flag := self._text[self._at : self._at + 1]) in _FLAGS and flag:
-            flags[_FLAGS[flag]] = True
-            self._at += 1
-        if flags.get("minus"):
-            flags["zero"] = False
-        indexed = self._take_index()
-        width, bad = self._number(flags, indexed=indexed, name="width")
-        if bad:
-            yield b"%!(BADWIDTH)"
-        flags["width"] = width
-        if self._text.startswith(".", self._at):
-            self._at += 1
-            indexed = self._take_index()
-            precision, bad = self._number(flags, indexed=indexed, name="precision")
-            if bad:
-                yield b"%!(BADPREC)"
-            flags["precision"] = precision if precision is not None or bad else 0
-        self._take_index()
-        if self._at >= len(self._text):
-            yield b"%!(NOVERB)"
-            return
-        verb = self._text[self._at]
-        self._at += 1
-        yield self._shown(verb, flags)
-
-    def _shown(self, verb: str, flags: dict[str, Any]) -> bytes:
-        name = verb.encode("utf-8", "surrogateescape")
-        if verb == "%":
-            return b"%"
-        if not self._good_index:
-            return b"%!" + name + b"(BADINDEX)"
-        if self._argument >= len(self._values):
-            return b"%!" + name + b"(MISSING)"
-        value = self._values[self._argument]
-        self._argument += 1
-        self._meter.grow((flags.get("width") or 0) + (flags.get("precision") or 0))
-        if verb == "v" and flags.pop("plus", False):
-            flags["named"] = True
-        form = _Format(verb=verb, **flags)
-        if verb == "w":
-            return self._printer.show(value, replace(form, verb="\0")).replace(b"\0", b"w")
-        return self._printer.show(value, form)
-
-    def _take_index(self) -> bool:
-        if not self._text.startswith("[", self._at):
-            return False
-        self._reordered = True
-        found = _INDEX.match(self._text, self._at)
-        close = self._text.find("]", self._at)
-        number = int(found[1]) if found else 0
-        if not 1 <= number <= len(self._values):
-            self._good_index = False
-            self._at = close + 1 if close >= 0 else self._at + 1
-            return close >= 0
-        self._argument = number - 1
-        self._at += len(found[0]) if found else 1
-        return True
-
-    def _number(self, flags: dict[str, Any], *, indexed: bool, name: str) -> tuple[int | None, bool]:
-        """Read a width or precision; the second answer says that it is none."""
-        if self._text.startswith("*", self._at):
-            self._at += 1
-            value = self._values[self._argument] if self._argument < len(self._values) else None
-            self._argument += self._argument < len(self._values)
-            if value is None or not is_integer(value) or abs(value) > _WIDTH_LIMIT:
-                return None, True
-            if value < 0:
-                if name == "precision":
-                    return None, True
-                flags["minus"], flags["zero"] = True, False
-            return abs(int(value)), False
-        begin = self._at
-        while "0" <= self._text[self._at : self._at + 1] <= "9":
-            self._at += 1
-        digits = self._text[begin : self._at]
-        if not digits:
-            return None, False
-        if indexed:
-            self._good_index = False
-        if len(digits) > 7 or int(digits) > _WIDTH_LIMIT:
-            self._at = len(self._text)  # Go gives up here too: the rest is no verb
-            return None, False
-        return int(digits), False

@@ -10,7 +10,7 @@ import ctypes.util
 from functools import cache
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed
+from secretsops.templating.signature import CallFailed
 
 _STATE = 256 * 1024
 """Bytes of `struct crypt_data`: 32 KiB with libxcrypt, 128 KiB with glibc's own."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from secretsops.templating.evaluator import Function
 from secretsops.templating.functions import (
     builtins,
     certificates,
@@ -27,7 +26,9 @@ from secretsops.templating.functions import (
     strings,
     versions,
 )
+from secretsops.templating.gotime import Time
 from secretsops.templating.gotypes import Duration, Month, Weekday
+from secretsops.templating.signature import Function
 
 _SPRIG_PARTS = (
     strings,
@@ -68,7 +69,7 @@ def argo_cd() -> Mapping[str, Function]:
 def method(value: Any, name: bytes) -> Function | None:
     """Give the method a template calls on a value, None where it has none of that name."""
     match value:
-        case dates.Time():
+        case Time():
             return dates.METHODS.get(name)
         case versions.Version():
             return versions.METHODS.get(name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from secretsops.templating.evaluator import AND_OR, CallFailed, Function, Run, function
-from secretsops.templating.formatting import is_printable, runes, show, sprint, sprintf, sprintln
+from secretsops.templating.evaluator import Run
+from secretsops.templating.formatting import is_printable, runes, show, sprint, sprintln
 from secretsops.templating.gotypes import (
     INVALID,
     Struct,
@@ -19,6 +19,8 @@ from secretsops.templating.gotypes import (
     type_name,
     zero_of,
 )
+from secretsops.templating.printf import sprintf
+from secretsops.templating.signature import AND_OR, CallFailed, Function, function
 
 
 def _basic(value: Any) -> str:

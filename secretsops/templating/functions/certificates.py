@@ -11,10 +11,11 @@ import ipaddress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.functions import pem
 from secretsops.templating.functions.encodings import decode_base64
 from secretsops.templating.gotypes import Struct
+from secretsops.templating.signature import CallFailed, Function, function
 
 
 def _generated(run: Run, kind: str, size: int = 2048) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.functions.numbers import to_int
 from secretsops.templating.functions.strings import string_of
 from secretsops.templating.gotypes import (
@@ -23,6 +23,7 @@ from secretsops.templating.gotypes import (
     kind,
     type_name,
 )
+from secretsops.templating.signature import CallFailed, Function, function
 
 
 def is_empty(value: Any) -> bool:

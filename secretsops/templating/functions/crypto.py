@@ -13,8 +13,9 @@ import hmac
 import zlib
 from collections.abc import Callable
 
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.functions.encodings import decode_base64
+from secretsops.templating.signature import CallFailed, Function, function
 
 _DIGITS = b"0123456789"
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

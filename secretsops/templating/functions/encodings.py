@@ -13,7 +13,8 @@ import binascii
 from typing import Any
 
 from secretsops.templating import gojson, goyaml
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
+from secretsops.templating.signature import CallFailed, Function, function
 
 
 def decode_base64(text: bytes, *, url: bool = False) -> tuple[bytes, int]:

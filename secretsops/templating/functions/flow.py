@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from secretsops.templating.evaluator import CallFailed, Function, function
+from secretsops.templating.signature import CallFailed, Function, function
 
 
 def _fail(_text: bytes) -> NoReturn:

@@ -9,8 +9,9 @@ import base64
 from typing import Any
 
 from secretsops.templating import gojson
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.functions import pem
+from secretsops.templating.signature import CallFailed, Function, function
 
 # --- PKCS#12 -------------------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed, Function, function
 from secretsops.templating.gotypes import kind
+from secretsops.templating.signature import CallFailed, Function, function
 
 
 def clean(path: bytes) -> bytes:

@@ -9,10 +9,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.constants import read_float, read_integer
+from secretsops.templating.evaluator import Run
 from secretsops.templating.formatting import show
 from secretsops.templating.gotypes import Int64, IntSlice, wrap64
-from secretsops.templating.parser import read_float, read_integer
+from secretsops.templating.signature import CallFailed, Function, function
 
 
 def _from_float(number: float) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed
+from secretsops.templating.signature import CallFailed
 
 BLOCK_LIMIT = 200
 """Blocks of one text: a CA bundle has about 150."""

@@ -13,9 +13,10 @@ from functools import lru_cache
 from typing import Any
 
 from secretsops.errors import MissingExtra
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.functions.strings import split_text
 from secretsops.templating.gotypes import NilStrings, StringSlice
+from secretsops.templating.signature import CallFailed, Function, function
 
 PATTERN_LIMIT = 1000
 """Bytes of a pattern."""

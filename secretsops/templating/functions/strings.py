@@ -9,9 +9,10 @@ import re
 import unicodedata
 from typing import Any
 
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.formatting import quoted, runes, show
 from secretsops.templating.gotypes import StringMap, StringSlice
+from secretsops.templating.signature import CallFailed, Function, function
 
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from secretsops.templating.evaluator import CallFailed, Function, Run, function
+from secretsops.templating.evaluator import Run
 from secretsops.templating.gotypes import Uint64
+from secretsops.templating.signature import CallFailed, Function, function
 
 _LENGTH_LIMIT = 256
 _VERSION = re.compile(
