@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from recovery.app import FIELD_MANAGER, App
 from recovery.diff import apply_patch, with_last_applied
-from recovery.marks import HOOK_FINALIZER, options_of
+from recovery.marks import HOOK_FINALIZER, LAST_APPLIED, options_of
 from secretsops.errors import AlreadyExists, ApiError, Conflict, NotFound, UnknownKind
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Clock, Cluster, PatchType
@@ -79,6 +79,7 @@ def apply_client_side(cluster: Cluster, wanted: Manifest, live: Manifest | None)
             return Written(live=done, message=words(wanted, "created"))
         except AlreadyExists:
             live = cluster.get(wanted.kind, wanted.name, wanted.namespace)
+    warning = "" if LAST_APPLIED in live.annotations else _missing_annotation(cluster, wanted)
     for _ in range(QUICK_TRIES):
         patch = apply_patch(live, wanted)
         if not patch:
@@ -92,18 +93,29 @@ def apply_client_side(cluster: Cluster, wanted: Manifest, live: Manifest | None)
                 patch_type=PatchType.MERGE,
                 field_manager=FIELD_MANAGER,
             )
-            return Written(live=done, message=words(wanted, "configured"))
+            return Written(live=done, message=words(wanted, "configured") + warning)
         except Conflict:
             live = cluster.get(wanted.kind, wanted.name, wanted.namespace)
     raise Conflict(f"{wanted.key} changes faster than it can be applied", code=409, hint="find its other writer")
 
 
+def _missing_annotation(cluster: Cluster, wanted: Manifest) -> str:
+    """Give kubectl's warning about an object that was not made by an apply, in its words."""
+    plural = cluster.resource(wanted.kind).plural
+    return (
+        f". Warning: resource {plural}/{wanted.name} is missing the {LAST_APPLIED} annotation which is required by  "
+        "apply.  apply should only be used on resources created declaratively by either  create --save-config or  "
+        "apply. The missing annotation will be patched automatically."
+    )
+
+
 def _replace(cluster: Cluster, wanted: Manifest, live: Manifest | None) -> Written:
+    """Create or replace whole. Compat: without a field manager, as the peer's own replace."""
     if live is None:
-        done = cluster.create(wanted, field_manager=FIELD_MANAGER)
+        done = cluster.create(wanted)
         return Written(live=done, message=words(wanted, "created"))
     body = {**wanted.body, "metadata": {**wanted.metadata, "resourceVersion": live.resource_version}}
-    done = cluster.replace(Manifest(body), field_manager=FIELD_MANAGER)
+    done = cluster.replace(Manifest(body))
     return Written(live=done, message=words(wanted, "replaced"))
 
 

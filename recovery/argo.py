@@ -141,13 +141,18 @@ def _source(name: str, source: Mapping[str, Any], *, several: bool = False) -> S
         raise _invalid(name, "spec.source.repoURL and either path or chart are required")
     blocks = [tool for tool in _TOOLS if source.get(tool) is not None]
     if len(blocks) > 1:
-        raise _invalid(name, f"several ways to render are set: {', '.join(blocks)}")
+        # In the peer's order and words.
+        said = ",".join(tool.capitalize() for tool in ("kustomize", "helm", "directory", "plugin") if tool in blocks)
+        message = f"error getting app source type: multiple application sources defined: {said}"
+        raise InvalidManifest(message, reason="SeveralTools", hint=f"Application {name}: keep one of them")
     if "plugin" in blocks:
         raise _refusal(name, "source.plugin runs a program that only the peer's repo server has", "commit its output")
     if source.get("chart"):
         raise _refusal(
             name, "charts of Helm repositories are not fetched in this version", "keep the chart in a Git repository"
         )
+    if source.get("tagPrefix"):
+        raise _refusal(name, "source.tagPrefix is not read in this version", "name the tag")
     if url.startswith("oci://"):
         raise _refusal(name, "OCI sources are not read in this version", "use a Git repository")
     return Source(

@@ -55,7 +55,7 @@ def _cluster_options(command: Any) -> Any:
         click.option(
             "--install", "install", multiple=True, help="Manifests of the controllers, as `secretsops install`."
         ),
-        click.option("--journal", required=True, type=click.Path(file_okay=False), help="Folder of the journal."),
+        click.option("--journal", default="", type=click.Path(file_okay=False), help="Folder of the journal."),
         click.option("--context", default="", help="Context of the kubeconfig."),
         click.option("--kubeconfig", default="", help="The cluster to fill; kubectl's rules where not given."),
     ):
@@ -73,14 +73,38 @@ for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof, point):
 )
 @estate_options
 @_cluster_options
+@click.option(
+    "--gate",
+    type=click.Choice(["strict", "argo"]),
+    default="strict",
+    show_default=True,
+    help="`argo`: do once what Argo CD would do now for the Applications that are in the cluster, by its own gate.",
+)
 @click.option("--dry-run", "only_show", is_flag=True, help="Print what would be written; write nothing.")
 @click.pass_obj
-def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_show: bool, **options: Any) -> int:
+def run(
+    doors: Doors, /, repo: str, revision: str, path: str, file: str, only_show: bool, gate: str, **options: Any
+) -> int:
     """Rebuild a cluster: keys, CRDs, controllers, secrets, applications in order, health; then report.
 
     Exit code 1 when a stage failed. A run that was killed is continued by `secretsops recover resume`.
     """
     git = doors.git()
+    if gate == "argo":
+        if repo or file:
+            hint = "apply the roots, then run with --gate argo alone"
+            raise UsageError("--gate argo takes its Applications from the cluster", reason="Usage", hint=hint)
+        from recovery.observe import Doors as Reconciling
+        from recovery.reconcile import reconcile
+
+        # The field manager of writes without one comes from the agent's name: it has to be the peer's to take over.
+        target = replace(_target(options), user_agent="argocd-application-controller/secretsops")
+        cluster = doors.cluster(target)
+        patience = options["patience"]
+        needs = Reconciling(cluster=cluster, git=git, renderer=doors.renderer(), clock=doors.clock, patience=patience)
+        waiting = reconcile(needs)
+        write_output("".join(f"still waiting: {line}\n" for line in waiting).encode())
+        return 1 if waiting else 0
     choice = _choice(options | {"repo": repo, "revision": revision, "path": path, "file": file})
     roots, pins = _chosen(doors, choice)
     if only_show:
@@ -100,7 +124,7 @@ def run(doors: Doors, /, repo: str, revision: str, path: str, file: str, only_sh
 @click.pass_obj
 def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **options: Any) -> int:
     """Continue a killed or failed run from its journal: same plan, same cluster, no hook twice."""
-    folder = Path(options["journal"])
+    folder = _journal_of(options)
     pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
     place = f"{repo}@{revision}"
     choice = Choice(repo=repo, revision=revision, path=path, file=file)
@@ -156,7 +180,7 @@ def _carry_out(
         pins=pins,
         install=install,
         restore_keys=restoring(doors, options),
-        journal=Path(options["journal"]),
+        journal=_journal_of(options),
         resume=resume,
         until=STAGES[options["until"]],
         patience=options["patience"],
@@ -191,6 +215,12 @@ def _keep_point(doors: Doors, roots: list[Manifest], journal: Path, choice: Choi
     pins = {line["source"]: line["revision"] for line in _lines(journal) if line["event"] == "pin"}
     estate = walk(roots, doors.git(), doors.renderer(), pins=pins)
     return keep(doors, estate, choice, Path(folder), key_of(""))
+
+
+def _journal_of(options: dict[str, Any]) -> Path:
+    if not options["journal"]:
+        raise UsageError("where is the journal?", reason="Usage", hint="give --journal FOLDER")
+    return Path(options["journal"])
 
 
 class _Lines:

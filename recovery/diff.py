@@ -92,7 +92,7 @@ def apply_patch(live: Manifest, wanted: Manifest) -> dict[str, Any]:
     merged = merge(_last_applied(live), live.body, stamped.body, keyed=wanted.kind.group in _GROUPS_WITH_KEYS)
     patch = _merge_patch(live.body, merged)
     patch.pop("status", None)
-    if not _without_annotation(patch):
+    if not _without_annotation(patch) and LAST_APPLIED in live.annotations:
         return {}
     if _has_list(patch) and live.resource_version:
         patch.setdefault("metadata", {})["resourceVersion"] = live.resource_version
@@ -180,9 +180,10 @@ def _merge_patch(live: Any, merged: Any) -> dict[str, Any]:
 
 
 def _has_list(value: Any) -> bool:
+    """Say whether a patch carries a list that may have been merged: one of objects."""
     if isinstance(value, dict):
         return any(_has_list(item) for item in value.values())
-    return isinstance(value, list)
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
 def _same(left: Any, right: Any, field: str = "") -> bool:
@@ -281,11 +282,26 @@ def normalised(manifest: Manifest) -> dict[str, Any]:
         for name, value in body.pop("stringData").items():
             data[name] = base64.b64encode(str(value).encode()).decode()
         body["data"] = data
+    if manifest.kind.kind == "LimitRange" and not manifest.kind.group:
+        _default_limits(body)
     if manifest.kind.group == "rbac.authorization.k8s.io" and "rules" in body:
         body["rules"] = body["rules"] or []
         if body.get("aggregationRule"):
             body.pop("rules")
     return body
+
+
+def _default_limits(body: Mapping[str, Any]) -> None:
+    """Set what the API server sets in a LimitRange (k8s.io/kubernetes v1.36 `SetDefaults_LimitRangeItem`)."""
+    for item in (body.get("spec") or {}).get("limits") or []:
+        if not isinstance(item, dict) or item.get("type") != "Container":
+            continue
+        default = {**(item.get("max") or {}), **(item.get("default") or {})}
+        request = {**(item.get("min") or {}), **default, **(item.get("defaultRequest") or {})}
+        if default:
+            item["default"] = default
+        if request:
+            item["defaultRequest"] = request
 
 
 def leave_out(body: dict[str, Any], rule: IgnoreRule, live: Manifest) -> None:
@@ -297,6 +313,34 @@ def leave_out(body: dict[str, Any], rule: IgnoreRule, live: Manifest) -> None:
     for entry in live.metadata.get("managedFields") or []:
         if isinstance(entry, dict) and entry.get("manager") in rule.managers:
             _drop_owned(body, entry.get("fieldsV1"))
+
+
+def carry_over(wanted: Manifest, live: Manifest, ignored: Sequence[IgnoreRule]) -> Manifest:
+    """Give `wanted` with the live values of what the rules ignore, so that an apply leaves those as they are."""
+    rules = [rule for rule in ignored if selects(rule, wanted)]
+    if not rules:
+        return wanted
+    bare = copy.deepcopy(live.body)
+    for rule in rules:
+        leave_out(bare, rule, live)
+    body = copy.deepcopy(wanted.body)
+    _restore(body, live.body, bare)
+    return Manifest(body)
+
+
+def _restore(body: Any, live: Any, bare: Any) -> None:
+    """Set in `body` what is in `live` and no longer in `bare`; the status stays out."""
+    if not isinstance(body, dict) or not isinstance(live, dict) or not isinstance(bare, dict):
+        return
+    for name, value in live.items():
+        if name == "status":
+            continue
+        if name not in bare:
+            body[name] = copy.deepcopy(value)
+        elif isinstance(value, dict):
+            _restore(body.get(name), value, bare[name])
+        elif isinstance(value, list) and value != bare[name] and name in body:
+            body[name] = copy.deepcopy(value)
 
 
 def _drop_owned(body: Any, fields: Any) -> None:

@@ -2,8 +2,8 @@
 
 Built-in rules: argo-cd v3.6 `gitops-engine/pkg/health/health_*.go`. Ported from its shipped customisations
 (`resource_customizations/*/*/health.lua`): CustomResourceDefinition, CronJob, PodDisruptionBudget, SealedSecret,
-the External Secrets kinds, cert-manager Certificate and Issuers, Flux kinds, ApplicationSet. Verdicts are proven
-on the recorded cases (`tests/conformance/test_argocd.py`). Never here: waiting, clusters.
+the External Secrets kinds, cert-manager Certificate, ApplicationSet; other projects' kinds stand in
+`health_tables.py`. Verdicts are proven on the recorded cases. Never here: waiting, clusters.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from recovery.app import Health, HealthState
+from recovery.health_tables import ported
 from secretsops.manifest import Manifest, ObjectKey
 
 _HEALTHY, _PROGRESSING, _DEGRADED = HealthState.HEALTHY, HealthState.PROGRESSING, HealthState.DEGRADED
@@ -34,7 +35,7 @@ def assess(manifest: Manifest, *, built_in_only: bool = False) -> Health | None:
     named = (kind.group, kind.kind)
     rule = _BUILT_IN.get(named)
     if not built_in_only:
-        rule = _PORTED.get(named, rule)
+        rule = _PORTED.get(named) or ported(*named) or rule
     versions = _VERSIONS.get(named)
     if rule is None:
         return None
@@ -62,7 +63,10 @@ def aggregate(verdicts: Sequence[tuple[ObjectKey, Health | None]]) -> Health:
         if health is None or (key.kind == "Application" and health.state is _UNKNOWN):
             continue
         if WORST_LAST.index(health.state) > WORST_LAST.index(worst):
-            worst, cause = health.state, f"Caused by {key.group}/{key.kind}:{key.namespace}/{key.name}"
+            worst, cause = (
+                health.state,
+                f"Caused by {key.group}{'/' if key.group else ''}{key.kind}:{key.namespace}/{key.name}",
+            )
     if counted and missing == counted:
         return Health(_MISSING)
     return Health(worst, cause)
@@ -347,7 +351,7 @@ def _definition(body: dict[str, Any]) -> Health:
         return Health(_DEGRADED, f"CRD names have not been accepted: {accepted.get('message', '')}")
     if established.get("status") != "True":
         installing = established.get("reason") == "Installing"
-        text = "CRD is being installed" if installing else f"CRD is not established: {established.get('message', '')}"
+        text = "CRD is being installed" if installing else "CRD is not established"
         return Health(_PROGRESSING if installing else _DEGRADED, text)
     if shape.get("status") == "True":
         return Health(_DEGRADED, f"Schema violations found: {shape.get('message', '')}")
@@ -355,12 +359,10 @@ def _definition(body: dict[str, Any]) -> Health:
 
 
 def _disruption_budget(body: dict[str, Any]) -> Health:
-    for condition in _conditions(body):
-        if condition.get("status") == "False":
-            insufficient = condition.get("reason") == "InsufficientPods"
-            return Health(
-                _HEALTHY if insufficient else _DEGRADED, f"PodDisruptionBudget has {condition.get('reason', '')}"
-            )
+    reasons = [str(one.get("reason", "")) for one in _conditions(body) if one.get("status") == "False"]
+    for reason in sorted(reasons, key=lambda reason: reason == "InsufficientPods"):
+        state = _HEALTHY if reason == "InsufficientPods" else _DEGRADED
+        return Health(state, f"PodDisruptionBudget has {reason}")
     if body.get("status") is None:
         return Health(_PROGRESSING, "Waiting for status")
     return Health(_HEALTHY, "PodDisruptionBudget has SufficientPods")
@@ -387,17 +389,6 @@ def _certificate(body: dict[str, Any]) -> Health:
     if issuing.get("status") == "True":
         return Health(_PROGRESSING, issuing.get("message", ""))
     return _by_condition("Ready", "Waiting for certificate")(body)  # type: ignore[return-value]
-
-
-def _flux(body: dict[str, Any]) -> Health:
-    if _spec(body).get("suspend") is True:
-        return Health(_SUSPENDED, f"{body.get('kind', '')} is suspended")
-    ready, reconciling = _condition(body, "Ready"), _condition(body, "Reconciling")
-    if ready.get("status") == "Unknown" and reconciling.get("status") == "True":
-        return Health(_PROGRESSING, reconciling.get("message", ""))
-    if not ready:
-        return Health(_PROGRESSING, f"Waiting for {body.get('kind', '')}")
-    return Health(_HEALTHY if ready.get("status") == "True" else _DEGRADED, ready.get("message", ""))
 
 
 def _application_set(body: dict[str, Any]) -> Health:
@@ -438,16 +429,7 @@ _PORTED: Mapping[tuple[str, str], Rule] = {
     ("external-secrets.io", "ClusterSecretStore"): _by_condition("Ready", "Waiting for ClusterSecretStore"),
     ("external-secrets.io", "PushSecret"): _by_condition("Ready", "Waiting for PushSecret"),
     ("cert-manager.io", "Certificate"): _certificate,
-    ("cert-manager.io", "Issuer"): _by_condition("Ready", "Initializing Issuer"),
-    ("cert-manager.io", "ClusterIssuer"): _by_condition("Ready", "Initializing ClusterIssuer"),
     ("argoproj.io", "ApplicationSet"): _application_set,
-    ("kustomize.toolkit.fluxcd.io", "Kustomization"): _flux,
-    ("helm.toolkit.fluxcd.io", "HelmRelease"): _flux,
-    ("source.toolkit.fluxcd.io", "GitRepository"): _flux,
-    ("source.toolkit.fluxcd.io", "HelmRepository"): _flux,
-    ("source.toolkit.fluxcd.io", "HelmChart"): _flux,
-    ("source.toolkit.fluxcd.io", "Bucket"): _flux,
-    ("source.toolkit.fluxcd.io", "OCIRepository"): _flux,
 }
 
 _VERSIONS: Mapping[tuple[str, str], tuple[str, ...]] = {

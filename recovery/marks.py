@@ -40,6 +40,7 @@ CARRIED_OUT = frozenset(
         "ApplyOutOfSyncOnly=false",
         "FailOnSharedResource=true",
         "FailOnSharedResource=false",
+        "RespectIgnoreDifferences=true",
         "RespectIgnoreDifferences=false",
         "ClientSideApplyMigration=true",
         "ClientSideApplyMigration=false",

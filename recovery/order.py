@@ -122,7 +122,7 @@ def _as_hook(manifest: Manifest, phase: Phase, revision: str, started: int) -> M
     body = copy.deepcopy(manifest.body)
     metadata = body["metadata"]
     if not metadata.get("name"):
-        metadata["name"] = f"{metadata.pop('generateName')}{revision[:7]}-{phase.value.lower()}-{started}"
+        metadata["name"] = f"{metadata['generateName']}{revision[:7]}-{phase.value.lower()}-{started}"
     metadata["finalizers"] = [*(metadata.get("finalizers") or []), HOOK_FINALIZER]
     return Manifest(body)
 
@@ -130,7 +130,10 @@ def _as_hook(manifest: Manifest, phase: Phase, revision: str, started: int) -> M
 def _prunes(app: App, extra: Sequence[Manifest], tasks: Sequence[Task]) -> list[Task]:
     """Give deletions: waves mirrored, so that what came first goes last; `PruneLast` after everything."""
     waves = sorted({wave_of(manifest) for manifest in extra})
-    mirrored = dict(zip(waves, reversed(waves), strict=True))
+    # Compat: as recorded, deletions of all waves come before the first apply, so they are numbered below it.
+    first = min((task.wave for task in tasks if task.phase is Phase.SYNC), default=waves[-1] + 1 if waves else 0)
+    shift = min(0, first - 1 - waves[-1]) if len(waves) > 1 else 0
+    mirrored = {wave: other + shift for wave, other in zip(waves, reversed(waves), strict=True)}
     last = max([0, *(task.wave for task in tasks if task.phase is Phase.SYNC)]) + 1
     result = []
     for manifest in extra:

@@ -38,6 +38,8 @@ class Result:
     uid: str = ""
     applied: str = ""
     """What the write said: `configmap/a created`."""
+    word: str = ""
+    """How the peer calls the result where it is not `Synced`: `Pruned`, `PruneSkipped`."""
 
 
 Progress = dict[str, Result]

@@ -42,6 +42,8 @@ class Rendered:
     manifests: Sequence[Manifest]
     problems: Sequence[Problem]
     excluded: Sequence[ObjectKey] = ()
+    repeated: Mapping[ObjectKey, int] = field(default_factory=dict)
+    """Objects that stand in Git more than once, with how often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ def render(
     ]
     known = {**kinds.scopes, **custom_scopes([manifest for found in sources for _, manifest in found])}
     by_key: dict[ObjectKey, tuple[str, Manifest, int]] = {}
+    seen: dict[ObjectKey, int] = {}
     nameless: list[Manifest] = []
     excluded: list[ObjectKey] = []
     for number, found in enumerate(sources):
@@ -86,6 +89,7 @@ def render(
             if not manifest.name:
                 nameless.append(manifest)
                 continue
+            seen[manifest.key] = seen.get(manifest.key, 0) + 1
             earlier = by_key.get(manifest.key)
             if earlier and earlier[2] == number:
                 # Compat: the peer takes the last and warns; which of two answers is meant only a person knows.
@@ -93,7 +97,8 @@ def render(
                 problems.append(Problem(where=where, reason="RepeatedResource", message=message))
             by_key[manifest.key] = (where, manifest, number)
     manifests = [manifest for _, manifest, _ in by_key.values()] + nameless
-    return Rendered(manifests=manifests, problems=problems, excluded=excluded)
+    repeated = {key: count for key, count in seen.items() if count > 1}
+    return Rendered(manifests=manifests, problems=problems, excluded=excluded, repeated=repeated)
 
 
 def read_source(

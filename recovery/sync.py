@@ -15,6 +15,7 @@ from recovery.app import App
 from recovery.apply import is_established, look, patiently, release, remove, write
 from recovery.appset import is_application_set
 from recovery.argo import is_application, merge_source
+from recovery.diff import carry_over
 from recovery.events import AppStarted, StepDone, Waiting
 from recovery.journal import HookStep
 from recovery.marks import DeletePolicy, delete_policies
@@ -291,7 +292,10 @@ def _apply_one(task: Task, run: Running, world: World) -> Result | Reason:
             if waits:
                 return waits
             live = run.live.get(task.key)
-        written = patiently(lambda: write(cluster, task.manifest, live, run.app), world.clock)
+        wanted = task.manifest
+        if live is not None and run.app.policy.has("RespectIgnoreDifferences=true"):
+            wanted = carry_over(wanted, live, run.app.ignored)
+        written = patiently(lambda: write(cluster, wanted, live, run.app), world.clock)
     except ApiError as error:
         if error.retry or isinstance(error, UnknownKind):
             return Reason(key=task.key, condition="to be accepted", message=error.message)

@@ -26,6 +26,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from secretsops.errors import GitUnavailable, UsageError
 from secretsops.ports import Tree
 from secretsops.secret import Plaintext
+from secretsops.tags import is_constraint, newest
 
 FILE_LIMIT = 100_000
 """Files below one path; a folder of manifests has hundreds."""
@@ -72,7 +73,7 @@ class GitDoor:
         self._timeout = timeout
 
     def resolve(self, url: str, revision: str) -> str:
-        """Give the commit of a branch, tag, SHA (whole or from 7 digits) or `HEAD`.
+        """Give the commit of a branch, tag, SHA (whole or from 7 digits), `HEAD`, or the highest tag of a semver range.
 
         A branch wins over a tag of the same name, as in the peer (argo-cd v3.6 `util/git/client.go`, `lsRemote`).
 
@@ -83,10 +84,14 @@ class GitDoor:
         revision = revision or "HEAD"
         if _FULL_SHA.fullmatch(revision.lower()):
             return revision.lower()
-        if not _REVISION.fullmatch(revision) or ".." in revision:
+        ranged = is_constraint(revision)
+        if not ranged and (not _REVISION.fullmatch(revision) or ".." in revision):
             raise UsageError(f"{revision[:80]!r} is no Git revision", reason="InvalidRevision")
         remote = self._remote(url)
         refs = self._refs(remote)
+        if ranged:
+            tags = {name.removeprefix("refs/tags/") for name in refs if name.startswith("refs/tags/")}
+            revision = newest(revision, (tag for tag in tags if not tag.endswith("^{}"))) or revision
         for name in (revision, f"refs/heads/{revision}", f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}"):
             if name in refs:
                 return refs.get(f"{name}^{{}}", refs[name])
@@ -95,7 +100,7 @@ class GitDoor:
         raise GitUnavailable(
             f"{_shown(url)} has no branch, tag or commit {revision!r}",
             reason="RevisionNotFound",
-            hint="semver ranges are not resolved in this version: name a branch, tag or SHA",
+            hint="is it pushed? a semver range is looked for among the tags",
         )
 
     def tree(self, url: str, revision: str, path: str = "") -> Tree:
