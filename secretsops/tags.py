@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from secretsops.templating.evaluator import CallFailed
 from secretsops.templating.functions.versions import Version, compared, satisfies, version
+from secretsops.templating.signature import CallFailed
 
 
 def is_constraint(text: str) -> bool:
