@@ -23,6 +23,7 @@ from drills.sandbox.openbao import OpenBao
 from drills.sandbox.world import Sandbox
 from secretsops.adapters.rendering import RenderWorkers
 from secretsops.errors import MissingExtra, SecretsOpsError, WorldFailed
+from tests.live_controller import live_kubeconfig  # noqa: F401 - a fixture for the folders below
 from tests.openbao_servers import SealedBao, TlsBao
 
 CONTROL_PLANES = frozenset({"control_plane", "control_plane_with_nodes", "control_plane_binaries"})

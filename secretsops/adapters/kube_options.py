@@ -55,7 +55,25 @@ def _context(paths: str, name: str) -> Mapping[str, Any]:
 
 
 def apply_overrides(configuration: Any, overrides: Overrides) -> None:
-    """Lay the options over the official client's configuration. A credential given here replaces the kubeconfig's."""
+    """Lay the options over the official client's configuration. A credential given here replaces the kubeconfig's.
+
+    The client's own hook, run before each use of a token, reads the kubeconfig into the configuration again: what was
+    laid over it is laid over it once more.
+    """
+    if not overrides:
+        return
+    _lay_over(configuration, overrides)
+    hook = configuration.refresh_api_key_hook
+    if hook is not None:
+
+        def refreshed(found: Any) -> None:
+            hook(found)
+            _lay_over(found, overrides)
+
+        configuration.refresh_api_key_hook = refreshed
+
+
+def _lay_over(configuration: Any, overrides: Overrides) -> None:
     for option, attribute in (
         ("server", "host"),
         ("certificate-authority", "ssl_ca_cert"),
@@ -78,7 +96,7 @@ def apply_overrides(configuration: Any, overrides: Overrides) -> None:
     if authorization:
         configuration.api_key = {"authorization": authorization}
         configuration.api_key_prefix = {}
-        configuration.refresh_api_key_hook = None
+        configuration.refresh_api_key_hook = None  # the kubeconfig's plugin is not asked
 
 
 def impersonation(overrides: Overrides) -> dict[str, Any]:

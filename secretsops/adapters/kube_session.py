@@ -188,6 +188,10 @@ def _load(target: ClusterTarget) -> _Loaded:
             hint="give --kubeconfig and --context, or set KUBECONFIG; kubectl config view shows what there is",
         ) from None
     apply_overrides(configuration, own)
+    if not configuration.verify_ssl:
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # it was asked for, as kubectl takes it
     if user.get("exec") and not (configuration.api_key or configuration.cert_file):
         # The client logs the plugin's failure, output included, and goes on without a credential.
         command = (user["exec"] or {}).get("command")

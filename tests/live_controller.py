@@ -1,4 +1,4 @@
-"""A controller of ours where the recorded live cases expect upstream's."""
+"""A cluster whose sealing controller, a process of ours, is reached as upstream's is: through the service proxy."""
 
 from __future__ import annotations
 
