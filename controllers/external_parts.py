@@ -24,7 +24,7 @@ from secretsops.errors import InvalidManifest
 from secretsops.external.demand import Demand
 from secretsops.external.due import is_due
 from secretsops.external.generating import Generators
-from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, SECRET, SECRET_STORE, read
+from secretsops.external.model import CLUSTER_SECRET_STORE, CREATED_BY, EXTERNAL_SECRET, SECRET, SECRET_STORE, read
 from secretsops.external.push import PUSH_SECRET, store_choices
 from secretsops.external.store import read_store
 from secretsops.external.survival import DROP_LIMIT
@@ -180,8 +180,9 @@ class _Wiring:
         return [*itself, *woken]
 
     def _secret(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
-        self._observed.secret(manifest.namespace, manifest.name, exists=kind is not EventType.DELETED)
-        own = kind is not EventType.DELETED and self._observed.is_own_write(manifest)
+        there, maker = kind is not EventType.DELETED, manifest.labels.get(CREATED_BY, "")
+        self._observed.secret(manifest.namespace, manifest.name, exists=there, maker=maker)
+        own = there and self._observed.is_own_write(manifest)
         return [*(() if own else self._index.secret(manifest)), *self._source(kind, manifest)]
 
     def _source(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
@@ -202,4 +203,6 @@ def expect(demand: Demand, manifest: Manifest, now: dt.datetime) -> None:
 def name_alone(manifest: Manifest) -> Manifest:
     """Give what is kept of a watched Secret or ConfigMap: no data, and no annotation that repeats data."""
     metadata = {name: manifest.metadata.get(name) for name in ("name", "namespace", "uid", "resourceVersion")}
+    if CREATED_BY in manifest.labels:
+        metadata["labels"] = {CREATED_BY: manifest.labels[CREATED_BY]}
     return Manifest({"apiVersion": "v1", "kind": manifest.kind.kind, "metadata": metadata})

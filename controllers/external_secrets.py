@@ -29,13 +29,14 @@ from secretsops.errors import (
     SecretsOpsError,
     StoreUnavailable,
 )
-from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at
+from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at, synced_version
 from secretsops.external.gather import EntryFailed
 from secretsops.external.generating import Generators
 from secretsops.external.model import (
     CREATED_BY,
     EXTERNAL_SECRET,
     FINALIZER,
+    GENERIC_TARGET,
     SECRET,
     ExternalSecret,
     read,
@@ -204,7 +205,9 @@ class ExternalSecrets:
         try:
             wanted = read(manifest)
         except InvalidManifest as error:
-            self._reports.fail(manifest, "could not get secret data from provider", error.message)
+            generic = error.reason == GENERIC_TARGET
+            told = "invalid generic target" if generic else "could not get secret data from provider"
+            self._reports.fail(manifest, told, error.message)
             return Done("refused")
         return Done("skipped") if self._values.is_foreign(wanted) else wanted
 
@@ -336,15 +339,16 @@ class ExternalSecrets:
             raise Refused(drop.message, reason="WouldDropKeys", hint="see the ExternalSecret's events")
 
     def _drop_renamed(self, manifest: Manifest, wanted: ExternalSecret) -> None:
-        """Delete the Secrets this object made under another name: status says that it was bound to one."""
-        binding = manifest.status.get("binding")
-        bound = binding.get("name") if isinstance(binding, dict) else ""
-        if wanted.target.creation != "Owner" or not bound or bound == wanted.target.name:
+        """Delete the Secrets this object made under other names, also where it died before it could say so."""
+        if wanted.target.creation != "Owner":
             return
-        ours = self._cluster.list(
-            SECRET, namespace=wanted.namespace, label_selector=f"{CREATED_BY}={created_by(wanted)}"
-        )
-        for secret in ours:
-            if secret.name != wanted.target.name and is_of_external_secret(secret, wanted.name):
+        mark = created_by(wanted)
+        names = self._observed.made_by(wanted.namespace, mark)
+        if names is None and manifest.status.get("syncedResourceVersion") != synced_version(wanted):
+            found = self._cluster.list(SECRET, namespace=wanted.namespace, label_selector=f"{CREATED_BY}={mark}")
+            names = [secret.name for secret in found]
+        for name in names or ():
+            secret = self._secret(name, wanted.namespace) if name != wanted.target.name else None
+            if secret is not None and is_of_external_secret(secret, wanted.name):
                 self._delete(secret)
                 self._reports.emit(manifest, "Normal", "Deleted", "secret deleted because it was orphaned")

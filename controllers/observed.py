@@ -20,7 +20,8 @@ class Observed:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._objects: dict[ObjectKey, Manifest] = {}
-        self._secrets: set[tuple[str, str]] | None = None
+        self._secrets: dict[tuple[str, str], str] | None = None
+        self._made: dict[tuple[str, str], set[str]] = {}
         self._written: dict[tuple[str, str], str] = {}
 
     def note(self, manifest: Manifest) -> Manifest:
@@ -49,16 +50,29 @@ class Observed:
             known = self._objects.get(ObjectKey(kind.group, kind.kind, namespace, name))
         return known if known is not None else self._cluster.get(kind, name, namespace)
 
-    def secret(self, namespace: str, name: str, *, exists: bool) -> None:
-        """Take note that a Secret exists, or does no more. From the first on they are all watched."""
+    def secret(self, namespace: str, name: str, *, exists: bool, maker: str = "") -> None:
+        """Take note that a Secret exists, or does no more, and whose mark it has. From the first on all are watched."""
         with self._lock:
-            self._secrets = self._secrets if self._secrets is not None else set()
-            (self._secrets.add if exists else self._secrets.discard)((namespace, name))
+            self._secrets = self._secrets if self._secrets is not None else {}
+            before = self._secrets.pop((namespace, name), "")
+            if before:
+                self._made[namespace, before].discard(name)
+                if not self._made[namespace, before]:
+                    del self._made[namespace, before]
+            if exists:
+                self._secrets[namespace, name] = maker
+                if maker:
+                    self._made.setdefault((namespace, maker), set()).add(name)
 
     def watches_secrets(self) -> None:
         """Say that every Secret is told by `secret`."""
         with self._lock:
-            self._secrets = self._secrets if self._secrets is not None else set()
+            self._secrets = self._secrets if self._secrets is not None else {}
+
+    def made_by(self, namespace: str, maker: str) -> list[str] | None:
+        """Give the Secrets that carry a mark, None where nobody watches them."""
+        with self._lock:
+            return None if self._secrets is None else sorted(self._made.get((namespace, maker), set()))
 
     def wrote_secret(self, manifest: Manifest) -> None:
         """Take note of the Secret a write of ours gave back, so that its event is no news."""

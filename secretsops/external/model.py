@@ -35,6 +35,7 @@ CREATION_POLICIES = ("Owner", "Orphan", "Merge", "CreateOrMerge", "None")
 DELETION_POLICIES = ("Retain", "Delete", "Merge")
 REFRESH_POLICIES = ("Periodic", "OnChange", "CreatedOnce")
 DEFAULT_INTERVAL = "1h0m0s"
+GENERIC_TARGET = "GenericTarget"
 PULL_LIMIT = 1000
 """Entries; the provider calls of one object stay bounded."""
 PRIVILEGED = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token")
@@ -51,8 +52,6 @@ class Target:
     immutable: bool = False
     template: Mapping[str, Any] | None = None
     """`spec.target.template` as it is written; None where there is none, which is not the same as an empty one."""
-    manifest: GroupVersionKind | None = None
-    """The kind to write instead of a Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +187,10 @@ def _target(spec: Mapping[str, Any], name: str) -> Target:
     body = _map(spec, "target")
     template, kind = body.get("template"), body.get("manifest")
     if kind:
-        raise _unsupported("spec.target.manifest")
+        # Compat: values go into Secrets alone; the peer writes other kinds under an unsafe flag.
+        raise InvalidManifest(
+            "generic targets are not written: spec.target.manifest", reason=GENERIC_TARGET, hint="write a Secret"
+        )
     if isinstance(template, dict) and template.get("engineVersion") not in {None, "", "v2"}:
         raise _unsupported(f"template engine {str(template['engineVersion'])[:20]}")
     return Target(
@@ -197,15 +199,7 @@ def _target(spec: Mapping[str, Any], name: str) -> Target:
         deletion=_one_of(body, "deletionPolicy", DELETION_POLICIES, "spec.target.deletionPolicy"),
         immutable=body.get("immutable") is True,
         template=template if isinstance(template, dict) else None,
-        manifest=_kind(kind) if isinstance(kind, dict) else None,
     )
-
-
-def _kind(body: Mapping[str, Any]) -> GroupVersionKind:
-    api_version, kind = str(body.get("apiVersion") or ""), str(body.get("kind") or "")
-    if not api_version or not kind:
-        raise _invalid("spec.target.manifest needs apiVersion and kind", "name the kind to write")
-    return GroupVersionKind.of(api_version, kind)
 
 
 def _map(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
