@@ -124,7 +124,8 @@ class Http:
                     reason="TooLarge",
                     hint="check that the address is right; a Secret holds 1 MiB",
                 )
-            piece = response.read(_CHUNK, decode_content=True)
+            # What has come so far, not a full piece: bytes that drip in would keep us here past the deadline.
+            piece = response.read1(_CHUNK, decode_content=True)
             if not piece:
                 return b"".join(pieces)
             pieces.append(piece)

@@ -31,6 +31,8 @@ class Fault:
     delay: float = 0.0
     times: int = -1
     act: Callable[[], None] | None = None
+    silent: bool = False
+    """The connection ends without an answer."""
     passes: bool = False
     """The request goes on to the store after all: only delayed, or only told of."""
 
@@ -113,6 +115,9 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.delay)
             if fault.act is not None:
                 fault.act()
+            if fault.silent:
+                self.close_connection = True
+                return
             if not fault.passes:
                 self._answer(fault.status, fault.body, fault.headers)
                 return
@@ -148,6 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
         except OSError:
             self.close_connection = True
+
+    def finish(self) -> None:
+        if self._upstream is not None:
+            self._upstream.close()
+        super().finish()
 
     do_GET = do_POST = do_PUT = do_DELETE = do_LIST = do_PATCH = _any  # noqa: N815
 

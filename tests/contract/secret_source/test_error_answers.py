@@ -45,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.server.body)
 
-    do_GET = do_POST = _answer  # noqa: N815
+    do_GET = do_POST = do_LIST = _answer  # noqa: N815
 
     def log_message(self, *_: Any) -> None: ...
 
