@@ -18,8 +18,8 @@ class World:
     now: Callable[[], int] = time.time_ns
     """Nanoseconds since 1970."""
     chance: Callable[[int], bytes] = os.urandom
-    tick: Callable[[], float] = time.monotonic
-    """Seconds that only grow, for the deadline of a rendering."""
+    tick: Callable[[], float] = time.thread_time
+    """Seconds of this thread's own work, for the limit of a rendering: a busy machine ends no honest template."""
 
 
 REAL = World()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, controller, external, restart, sandbox, sealing, verify
+from tests.bench import cluster, controller, external, restart, sandbox, sealing, templates, verify
 
 BENCHES = {
     "controller": controller.main,
@@ -16,6 +16,7 @@ BENCHES = {
     "restart": restart.main,
     "sandbox": sandbox.main,
     "sealing": sealing.main,
+    "templates": templates.main,
     "verify": verify.main,
 }
 
