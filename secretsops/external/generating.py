@@ -31,7 +31,7 @@ from secretsops.external.generators import (
 from secretsops.external.providers import read_provider
 from secretsops.external.rawjson import decode
 from secretsops.external.references import Scope, section
-from secretsops.external.select import rendered
+from secretsops.external.select import extract, rendered
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Cluster, SecretSource
 from secretsops.secret import Plaintext
@@ -92,6 +92,9 @@ class Generators:
                 return registry_login(generator, self._opened(generator, _aws(generator)))
             case "STSSessionToken":
                 return session(generator, self._opened(generator, _aws(generator)))
+            case "Webhook":
+                source = self._opened(generator, {"webhook": generator.spec})
+                return extract(source.fetch("").document, source.dialect)
         raise InvalidManifest(f"generators of kind {generator.kind!r} are not supported", reason="Unsupported")
 
     def _opened(self, generator: Generator, provider: Mapping[str, Any]) -> SecretSource:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
 from typing import Any
 
 import pytest
@@ -139,3 +142,38 @@ def test_no_request_is_made_without_credentials() -> None:
     with pytest.raises(StoreRefused) as refused:
         made("VaultDynamicSecret", spec)
     assert refused.value.reason == "CredentialMissing"
+
+
+class _Endpoint(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was asked by."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = {"data": {"said": body.decode(), "header": self.headers["X-Token"], "n": 7, "o": {"a": 1}}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_what_an_endpoint_answers() -> None:
+    server = http.server.HTTPServer(("127.0.0.1", 0), _Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        credential = secret("shop", "hook", token="t0k3n")
+        credential["metadata"]["labels"] = {"external-secrets.io/type": "webhook"}
+        spec = {
+            "url": f"http://127.0.0.1:{server.server_port}/new",
+            "method": "POST",
+            "headers": {"X-Token": "{{ .hook.token }}"},
+            "body": "please",
+            "result": {"jsonPath": "$.data"},
+            "secrets": [{"name": "hook", "secretRef": {"name": "hook"}}],
+        }
+        found = made("Webhook", spec, credential)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found == {"said": b"please", "header": b"t0k3n", "n": b"7", "o": b'{"a":1}'}
