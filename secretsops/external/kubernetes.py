@@ -88,8 +88,10 @@ def read_kubernetes(body: Mapping[str, Any], scope: Scope) -> Kubernetes:
             account = account_ref(auth, "serviceAccount", scope, where)
         if not server.get("caBundle") and not section(server, "caProvider"):
             raise invalid(f"{WHERE}.server needs caBundle or caProvider", "name the cluster's authority")
+    url = str(server.get("url") or DEFAULT_SERVER)
     return Kubernetes(
-        server=str(server.get("url") or DEFAULT_SERVER),
+        # Compat: the peer's default has no scheme.
+        server=url if "://" in url else f"https://{url}",
         namespace=str(body.get("remoteNamespace") or DEFAULT_NAMESPACE),
         ca_pem=ca_bundle(str(server.get("caBundle") or "")),
         ca=ca_provider(section(server, "caProvider"), scope),

@@ -15,7 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secretsops.errors import ApiError, InvalidManifest, NotOurs, SecretsOpsError, StoreRefused, StoreUnavailable
+from secretsops.errors import (
+    ApiError,
+    InvalidManifest,
+    NotOurs,
+    SecretsOpsError,
+    StoreRefused,
+    StoreUnavailable,
+    TemplateFailed,
+)
 from secretsops.external.due import refreshed_at
 from secretsops.external.gather import EntryFailed
 from secretsops.external.model import ExternalSecret
@@ -33,14 +41,20 @@ def cause_class(error: SecretsOpsError) -> str:
     """Give the class of a cause: a condition's reason, stable."""
     match error:
         case StoreUnavailable():
-            throttled = error.reason == "Throttled" or "429" in error.message
-            return "Throttled" if throttled else "Transient"
+            return error.reason if error.reason in {"Throttled", "Conflict"} else "Transient"
         case StoreRefused():
             known = {"NotFound", "Denied", "PropertyMissing", "StoreDenied", "StoreMissing", "StoreNotReady"}
-            renamed = {"CredentialMissing": "Denied"}
+            renamed = {
+                "CredentialMissing": "Denied",
+                "SourceMissing": "NotFound",
+                "MetadataMissing": "NotFound",
+                "NotOurs": "Conflict",
+            }
             return error.reason if error.reason in known else renamed.get(error.reason, "Invalid")
         case NotOurs():
             return "Conflict"
+        case TemplateFailed():
+            return "Template"
         case InvalidManifest():
             return "Template" if "Template" in error.reason else "Invalid"
         case ApiError():
@@ -50,7 +64,7 @@ def cause_class(error: SecretsOpsError) -> str:
 
 def is_outage(error: SecretsOpsError) -> bool:
     """Say whether a store gave no usable answer; a no, or our own pacing, is none."""
-    return isinstance(error, StoreUnavailable) and error.reason != "Paced"
+    return isinstance(error, StoreUnavailable) and error.reason not in {"Paced", "Conflict"}
 
 
 def is_stale(wanted: ExternalSecret, status: Mapping[str, Any], now: dt.datetime) -> bool:

@@ -9,10 +9,10 @@ import pytest
 from controllers.external_secrets import ExternalSecrets
 from controllers.external_values import Values
 from controllers.stores import Stores
-from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
+from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable, TemplateFailed
 from secretsops.external.fallback import FALLBACK_STORES, HOLD, STEADY
 from secretsops.external.generating import Generators
-from secretsops.external.survival import ACCEPT_DROP, FALLBACK, STALE
+from secretsops.external.survival import ACCEPT_DROP, FALLBACK, STALE, cause_class, is_outage
 from secretsops.ports import Fetched
 from secretsops.secret import Plaintext
 from tests.controllers.test_external_secrets import CANARY, PLACE, STORE, World, applied, vault_store
@@ -106,6 +106,25 @@ def made(world: Worlds, stores: Stores, *, fallback: str = "", other: dict[str, 
 
 
 # --- Stale ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause", "outage"),
+    [
+        (StoreUnavailable("x", reason="TooSlow"), "Transient", True),
+        (StoreUnavailable("x", reason="ClockSkew"), "Transient", True),
+        (StoreUnavailable("x", reason="Conflict"), "Conflict", False),
+        (StoreUnavailable("x", reason="Paced"), "Transient", False),
+        (StoreRefused("x", reason="SourceMissing"), "NotFound", False),
+        (StoreRefused("x", reason="MetadataMissing"), "NotFound", False),
+        (StoreRefused("x", reason="CredentialMissing"), "Denied", False),
+        (StoreRefused("x", reason="NotOurs"), "Conflict", False),
+        (StoreRefused("x", reason="TooMany"), "Invalid", False),
+        (TemplateFailed("x", line=1), "Template", False),
+    ],
+)
+def test_what_providers_say_has_its_class(failure: SecretsOpsError, cause: str, outage: bool) -> None:
+    assert (cause_class(failure), is_outage(failure)) == (cause, outage)
 
 
 @pytest.mark.parametrize(

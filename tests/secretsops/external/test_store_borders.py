@@ -179,6 +179,17 @@ def test_what_the_peers_webhook_refuses_is_refused_here(provider: dict[str, Any]
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("url", ["", "kubernetes.default", "https://kubernetes.default"])
+def test_the_peers_default_of_a_cluster_has_no_scheme(url: str) -> None:
+    from secretsops.external.kubernetes import Kubernetes
+
+    provider = copy.deepcopy(PROVIDERS["cluster"][0])
+    provider["kubernetes"]["server"]["url"] = url
+    found = read_store(store(provider)).provider
+    assert isinstance(found, Kubernetes)
+    assert (found.server, found.namespace) == ("https://kubernetes.default", "default")
+
+
 def test_a_session_says_whose_it_is() -> None:
     """Policies of AWS can then keep tenants of one ClusterSecretStore apart."""
     aws = {"service": "SecretsManager", "region": "r", "role": "arn:role", "additionalRoles": ["arn:hop"]}
