@@ -82,7 +82,9 @@ class _Wiring:
             values=self._values,
             drop_limit=DROP_LIMIT if limit is None else float(limit),
         )
-        self._pushes = PushSecrets(cluster, self._stores, emit, clock, observed=self._observed, generators=generators)
+        self._pushes = PushSecrets(
+            cluster, self._stores, emit, clock, observed=self._observed, generators=generators, fence=runtime.fence
+        )
         self._pushed: dict[ObjectKey, Manifest] = {}
 
     def watched(self) -> list[Watched]:

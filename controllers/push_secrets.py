@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controllers.external_reporting import Emit
+from controllers.fence import Fence
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.errors import Conflict, InvalidManifest, NotFound, SecretsOpsError, StoreRefused
@@ -53,6 +54,8 @@ from secretsops.secret import Plaintext, SecretData
 
 SYNCED, ERRORED, SOURCE_DELETED = "Synced", "Errored", "SourceDeleted"
 DONE = "PushSecret synced successfully"
+FENCED_AGAIN = 60.0
+"""Seconds until a fenced cluster looks again whether it still is."""
 KEPT = f"{DONE}. Existing secrets in providers unchanged."
 """Compat: the peer's words."""
 
@@ -77,7 +80,9 @@ class PushSecrets:
         *,
         observed: Observed,
         generators: Generators,
+        fence: Fence | None = None,
     ) -> None:
+        self._fence = fence or Fence()
         self._cluster = cluster
         self._stores = stores
         self._emit = emit
@@ -91,6 +96,9 @@ class PushSecrets:
         Raises:
             SecretsOpsError: it could not be done; status and event say why, the queue tries again.
         """
+        # 0. A cluster that was replaced pushes nothing and takes nothing back: the stores are the other's now.
+        if self._fence.up:
+            return Pushed("fenced", FENCED_AGAIN)
         # 1. Observe it; take back what it wrote when it is being deleted; sign for that.
         try:
             manifest = self._observed.get(PUSH_SECRET, key.name, key.namespace)

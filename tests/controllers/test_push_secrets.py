@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from controllers.fence import Fence
 from controllers.observed import Observed
 from controllers.push_secrets import PushSecrets
 from controllers.stores import Stores
@@ -157,6 +158,22 @@ def test_values_go_where_they_are_wanted(stage: Stage) -> None:
     assert len(stage.remote.calls) == count
     stage.pass_time(hours=2)
     assert spine(stage).reconcile(PUSH).action == "pushed"
+
+
+def test_a_cluster_that_was_replaced_pushes_nothing_and_takes_nothing_back(stage: Stage) -> None:
+    """Neither a due push nor a deletion under `Delete` reaches the store while another incarnation has the claim."""
+    put(stage, push(("a", "p", ""), deletionPolicy="Delete"))
+    spine(stage).reconcile(PUSH)
+    fence, fenced = Fence(), spine(stage)
+    fenced._fence, fence.why = fence, "claim 1 is of another incarnation"
+    held, count = dict(stage.remote.held), len(stage.remote.calls)
+    stage.put({**stage.objects["Secret", "shop", "src"], "data": {"a": "OQ=="}})
+    assert fenced.reconcile(PUSH, changed=True).action == "fenced"
+    stage.objects["PushSecret", "shop", "push"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert fenced.reconcile(PUSH).action == "fenced"
+    assert (stage.remote.held, len(stage.remote.calls)) == (held, count)
+    fence.why = ""
+    assert fenced.reconcile(PUSH).action != "fenced"
 
 
 def test_a_changed_source_is_pushed_at_once(stage: Stage) -> None:
