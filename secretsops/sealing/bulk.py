@@ -29,7 +29,6 @@ Seal = Callable[["Chunk", bool], Parts]
 """Seals one piece; the second argument says that it is the whole input."""
 AHEAD = 3
 """Pieces per process that are under way at most."""
-_LINE = re.compile(r"line (\d+)")
 _seal: Seal | None = None
 
 
@@ -87,7 +86,7 @@ def _one(chunk: Chunk, seal: Seal, *, alone: bool) -> Parts:
     except InvalidManifest as error:
         if chunk.line == 1:
             raise
-        where = _LINE.sub(lambda found: f"line {int(found[1]) + chunk.line - 1}", error.where)
+        where = re.sub(r"line (\d+)", lambda found: f"line {int(found[1]) + chunk.line - 1}", error.where)
         raise InvalidManifest(error.problem, where=where, reason=error.reason, hint=error.hint) from None
 
 

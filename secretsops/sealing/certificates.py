@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CERTIFICATE_LIMIT = 1024 * 1024
 """Bytes of a certificate answer at most; one is 2 KiB."""
 URL_TIMEOUT = 30.0
-_NAMED = re.compile(r"([a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?)=(.+)", re.DOTALL)
+_NAMED = r"([a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?)=(.+)"
 
 
 def obtain(wishes: CertificateWishes, access: Access, doors: Doors, say: Callable[[str], None]) -> list[Named]:
@@ -77,7 +77,9 @@ def _accept(
 
 
 def _from_source(source: str, wishes: CertificateWishes) -> Named:
-    name, found = "", None if wishes.kubeseal or Path(source).exists() else _NAMED.fullmatch(source)
+    name, found = "", None
+    if "=" in source and not wishes.kubeseal and not Path(source).exists():
+        found = re.fullmatch(_NAMED, source, re.DOTALL)
     if found is not None:
         name, source = found[1], found[2]
     text = _download(source) if "://" in source else read_input(source)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from secretsops.errors import UsageError
 
@@ -24,13 +24,19 @@ _BRACES = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 _OPEN = (b"{", b"[")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """Whole documents. `document` is the number of the first, from 1; `line` that of its first line, from 1."""
+class Chunk(NamedTuple):
+    """Whole documents. `document` is the number of the first, from 1; `line` that of its first line, from 1.
 
-    content: bytes = field(repr=False)
+    A tuple, not a dataclass: making one of those costs every call of `seal` a millisecond.
+    """
+
+    content: bytes
     document: int
     line: int
+
+    def __repr__(self) -> str:
+        """Leave the content out: it is plaintext."""
+        return f"Chunk({len(self.content)} bytes, document {self.document}, line {self.line})"
 
 
 def chunks(lines: Iterable[bytes], *, size: int = SIZE, limit: int = LIMIT) -> Iterator[Chunk]:

@@ -237,8 +237,8 @@ def _sealed(
     certificate: Certificate,
     default_namespace: Callable[[], str],
 ) -> list[dict[str, Any]]:
+    from secretsops.sealing.own_metadata import decorated
     from secretsops.sealing.sealed import Wishes, seal_secret
-    from secretsops.sealing.sealed_file import decorated
 
     wishes = Wishes(
         name=request.name,

@@ -125,32 +125,6 @@ def merge_changes(found: Found, addition: Mapping[str, Any], fingerprint: str, *
     return tree
 
 
-def decorated(
-    body: dict[str, Any],
-    *,
-    labels: Mapping[str, str],
-    annotations: Mapping[str, str],
-    keep: bool,
-    fingerprint: str = "",
-) -> dict[str, Any]:
-    """Give a SealedSecret with metadata of its own: those given, with `keep` the Secret's, and which key sealed it.
-
-    kubeseal puts labels and annotations on the template alone (bitnami/sealed-secrets #1625), where Argo CD's waves
-    and Helm's hooks don't find them.
-    """
-    metadata = dict(body["metadata"])
-    template = body["spec"]["template"]["metadata"] if keep else {}
-    own_labels = {**(template.get("labels") or {}), **labels}
-    own = {**(template.get("annotations") or {}), **(metadata.get("annotations") or {}), **annotations}
-    if fingerprint and body["spec"]["encryptedData"]:
-        own[ANNOTATION] = fingerprint
-    if own_labels:
-        metadata["labels"] = own_labels
-    if own:
-        metadata["annotations"] = own
-    return {**body, "metadata": metadata}
-
-
 def said_items(items: Iterable[str]) -> str:
     """Give item names for people, the first few."""
     names = sorted(items)

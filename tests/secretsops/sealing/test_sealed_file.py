@@ -8,7 +8,8 @@ import pytest
 
 from secretsops.errors import Refused, SecretsOpsError
 from secretsops.manifest import Manifest
-from secretsops.sealing.sealed_file import Found, decorated, item_changes, merge_changes, sealed_secrets, the_one
+from secretsops.sealing.own_metadata import decorated
+from secretsops.sealing.sealed_file import Found, item_changes, merge_changes, sealed_secrets, the_one
 from secretsops.sealing.sealed_with import ANNOTATION
 
 A, B = ("SHA256:" + letter * 43 for letter in "ab")
