@@ -43,15 +43,24 @@ def _compiled(pattern: bytes) -> Any:
 
 
 def _matches(run: Run, pattern: bytes, text: bytes) -> Iterator[Any]:
-    """Give matches as Go finds them: no empty one right behind another."""
+    """Give matches as Go finds them: no empty one right behind another, none inside a character."""
     run.meter.step(1 + len(text) // 64)
-    end = -1
+    end, whole = -1, _is_utf8(text)
     for match in _compiled(pattern).finditer(text):
         run.meter.step(2)
-        if match.start() == match.end() == end:
+        start = match.start()
+        if start == match.end() and (start == end or (whole and start < len(text) and text[start] & 0xC0 == 0x80)):
             continue
         end = match.end()
         yield match
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _match(run: Run, pattern: bytes, text: bytes) -> bool:

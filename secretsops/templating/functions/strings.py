@@ -57,9 +57,9 @@ def replaced(run: Run, old: bytes, new: bytes, text: bytes) -> bytes:
     if old:
         run.meter.grow(len(text) + text.count(old) * len(new))
         return text.replace(old, new)
-    characters = _words(run, text)
+    characters = _raw(run, text)
     run.meter.grow(len(text) + (len(characters) + 1) * len(new))
-    return new + b"".join(character.encode() + new for character in characters)
+    return new + b"".join(character.encode("utf-8", "surrogateescape") + new for character in characters)
 
 
 def split_text(run: Run, separator: bytes, text: bytes, count: int = -1) -> list[bytes]:
