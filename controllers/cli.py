@@ -92,6 +92,9 @@ def uninstall(
     "--leader-elect/--no-leader-elect", default=True, show_default=True, help="Act only while holding a Lease."
 )
 @sealing_flags
+@click.option("--tls-listen-addr", default="", help="HOST:PORT of certificate, verify and rotate for direct callers.")
+@click.option("--tls-cert-file", default="", help="Certificate of that address; read anew when it changes.")
+@click.option("--tls-key-file", default="", help="Its key.")
 @click.option("--log-level", "level", default="", help="DEBUG, INFO, WARN or ERROR, before the general option.")
 @click.option("--log-format", "style", default="", help="text or json, before the general option.")
 @click.option("--version", "show_version", is_flag=True, help="Print the version as upstream's controller does.")
@@ -117,7 +120,7 @@ def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leade
     runtime = Runtime(cluster=door, clock=doors.clock, doors=doors, namespace=namespace, options=given)
     parts = _parts(names, runtime)
     loop = Loop(runtime, parts, election)
-    servers = _listen(given, routes_of(loop, parts), metrics_of(loop, parts))
+    servers = [*_listen(given, routes_of(loop, parts), metrics_of(loop, parts)), *_listen_directly(given, parts)]
     loop.start()
 
     def asked() -> None:
@@ -140,6 +143,16 @@ def _listen(given: Mapping[str, Any], routes: Mapping[str, Route], metrics: Mapp
     if one:
         return [HttpServer(one, {**routes, **metrics})]
     return [HttpServer(given["listen_addr"], routes), HttpServer(given["listen_metrics_addr"], metrics)]
+
+
+def _listen_directly(given: Mapping[str, Any], parts: Sequence[Part]) -> list[HttpServer]:
+    """Listen over TLS for callers who come past the service proxy, where that was asked for."""
+    from controllers.http import HttpServer, TlsFiles
+
+    if not given["tls_listen_addr"]:
+        return []
+    tls = TlsFiles(given["tls_cert_file"], given["tls_key_file"])
+    return [HttpServer(given["tls_listen_addr"], {k: v for part in parts for k, v in part.direct.items()}, tls=tls)]
 
 
 def _log_as_asked(level: str, style: str) -> None:

@@ -11,10 +11,12 @@ import http.server
 import logging
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from secretsops.errors import UsageError
@@ -102,16 +104,53 @@ class Route:
 ANY_METHOD: frozenset[str] = frozenset()
 
 
-class HttpServer:
-    """Serves `routes` on `address` (`HOST:PORT`, an empty host is every interface) until `close`."""
+class TlsFiles:
+    """A certificate and its key in files, read anew when one of them changes, as cert-manager does.
 
-    def __init__(self, address: str, routes: Mapping[str, Route]) -> None:
+    Raises:
+        UsageError: they cannot be read or do not fit; later such a change is logged and the last good pair stays.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = (Path(certificate), Path(key))
+        self._seen: tuple[float, ...] = ()
+        try:
+            self._context = self._read()
+        except (OSError, ssl.SSLError):
+            raise UsageError(
+                "the TLS certificate and key cannot be used", reason="BadTls", hint="PEM files that belong together"
+            ) from None
+
+    def context(self) -> ssl.SSLContext:
+        """Give what connections are wrapped with."""
+        try:
+            if self._seen != self._times():
+                self._context = self._read()
+        except (OSError, ssl.SSLError):
+            log.warning("the changed TLS certificate cannot be used; the last one stays")
+        return self._context
+
+    def _times(self) -> tuple[float, ...]:
+        return tuple(file.stat().st_mtime for file in self._files)
+
+    def _read(self) -> ssl.SSLContext:
+        self._seen = self._times()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(*self._files)
+        return context
+
+
+class HttpServer:
+    """Serves `routes` on `address` (`HOST:PORT`, an empty host is every interface) until `close`, with `tls` over TLS."""
+
+    def __init__(self, address: str, routes: Mapping[str, Route], *, tls: TlsFiles | None = None) -> None:
         host, colon, port = address.rpartition(":")
         if not colon or not (port.isascii() and port.isdigit()) or int(port[:6]) > 65535:
             raise UsageError(f"'{address}' is no address", reason="BadAddress", hint="give HOST:PORT or :PORT")
         handler = type("_Routes", (_Handler,), {"routes": routes})
         try:
-            self._server = _Server((host.strip("[]"), int(port)), handler)
+            self._server = _Server((host.strip("[]"), int(port)), handler, tls)
         except OSError as error:
             raise UsageError(
                 f"cannot listen on {address}: {error.strerror}", reason="BadAddress", hint="is the port taken?"
@@ -136,9 +175,20 @@ class _Server(http.server.ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler], tls: TlsFiles | None
+    ) -> None:
+        self._tls = tls
         self._free = threading.BoundedSemaphore(CONNECTIONS)
         super().__init__(address, handler)
+
+    def get_request(self) -> tuple[Any, Any]:
+        """Take a connection; the handshake is made by its own thread, at its first read."""
+        connection, address = super().get_request()
+        if self._tls is None:
+            return connection, address
+        context = self._tls.context()
+        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve one connection in a thread, as long as there is one left."""

@@ -79,6 +79,8 @@ class Part:
     reconcile: Callable[[ObjectKey], Result]
     ticks: Sequence[Tick] = ()
     routes: Mapping[str, Route] = field(default_factory=dict)
+    direct: Mapping[str, Route] = field(default_factory=dict)
+    """Routes for callers who come past the service proxy and say who they are."""
     unready: Callable[[], str] = lambda: ""
     """Says what is missing before the process may be called ready, "" when nothing is."""
     workers: int = 2

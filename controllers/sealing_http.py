@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
+from controllers.callers import may, who
 from controllers.http import ANY_METHOD, Limit, Reply, Route
 from secretsops.errors import CannotUnseal, Refused, SecretsOpsError
 from secretsops.manifest import Manifest, load_all
-from secretsops.ports import Clock
+from secretsops.ports import Clock, Cluster
 from secretsops.sealing.keys import KeyRing
 from secretsops.sealing.sealed import SEALED_SECRET, opens, resealed
 
 CERTIFICATE, VERIFY, ROTATE = "/v1/cert.pem", "/v1/verify", "/v1/rotate"
+SEALED_SECRETS = (SEALED_SECRET.group, "sealedsecrets")
 Told = Callable[[str, str, int, float], None]
 """Is told path, method, code and seconds of each answer."""
 
@@ -66,6 +69,33 @@ def routes(
         VERIFY: Route(answer=verify, methods=ANY_METHOD, limit=asked, told=partial(told, VERIFY)),
         ROTATE: Route(answer=rotate, methods=ANY_METHOD, limit=rotated, told=partial(told, ROTATE)),
     }
+
+
+def guarded(open_to_all: Mapping[str, Route], cluster: Cluster) -> Mapping[str, Route]:
+    """Give the routes for callers who come past the service proxy, over TLS (SECURITY.md §5).
+
+    Verify and rotate want a token for our audience, whose bearer may create SealedSecrets in the namespace of the one
+    that is asked about. The certificate is public.
+    """
+
+    def behind(route: Route) -> Route:
+        def answer(body: bytes, token: str) -> Reply:
+            try:
+                user = who(cluster, token)
+                if user is None:
+                    return _empty(401)
+                namespace = _document(body).namespace
+                if not namespace or not may(cluster, user, "create", SEALED_SECRETS, namespace=namespace):
+                    return _empty(403)
+            except _Unreadable:
+                return _empty(500)
+            except SecretsOpsError:
+                return _empty(503)
+            return route.answer(body)
+
+        return replace(route, answer=lambda _body: _empty(401), answer_bearer=answer)
+
+    return {path: route if path == CERTIFICATE else behind(route) for path, route in open_to_all.items()}
 
 
 def _document(body: bytes) -> Manifest:

@@ -15,7 +15,7 @@ from controllers.metrics import Metrics, label_text
 from controllers.sealed_secrets import COMPARED, Doing, SealedSecrets
 from controllers.sealed_view import View, masked, of_secret
 from controllers.sealing_flags import Settings, read_settings
-from controllers.sealing_http import routes
+from controllers.sealing_http import guarded, routes
 from controllers.sealing_keys import SELECTOR, Keys, Renewal
 from controllers.sealing_metrics import SealingMetrics
 from controllers.shadow import LOOK, Adoption, Shadow
@@ -87,6 +87,7 @@ def build(runtime: Runtime) -> Sequence[Part]:
         waits = f" ({gate.standing.reason}: {gate.standing.message})" if gate.policy is not Policy.OFF else ""
         return f"there is no key to seal with yet{waits}"
 
+    offered = routes(lambda: keys.ring, runtime.clock, rate=settings.rate, burst=settings.burst, told=metrics.answered)
     return [
         Part(
             name="sealed-secrets",
@@ -99,9 +100,8 @@ def build(runtime: Runtime) -> Sequence[Part]:
                 Tick(name="shadow", act=shadow.look),
                 Tick(name="keys", act=renewal.look, wake=renewal.wake),
             ],
-            routes=routes(
-                lambda: keys.ring, runtime.clock, rate=settings.rate, burst=settings.burst, told=metrics.answered
-            ),
+            routes=offered,
+            direct=guarded(offered, runtime.cluster),
             unready=missing,
             exposed=lambda: metrics.text() + own.text() + gate.exposed(),
             asked=renewal.ask,

@@ -214,6 +214,8 @@ def test_the_canary_is_found_where_it_is() -> None:
 # --- rights ----------------------------------------------------------------------------------------------
 
 UNUSED = {
+    ("get", "bitnami.com", "sealedsecrets"): "one that is looked at again without a change of its own: a key went, a "
+    "Secret drifted; none in the story",
     ("delete", "", "secrets"): "an ExternalSecret with deletionPolicy Delete, or a renamed target; none in the story",
     ("update", "", "secrets"): "a Secret that drifted is healed; nothing drifts in the story",
     ("get", "", "configmaps"): "a store's caProvider; the story's Vault speaks plain HTTP on loopback",
