@@ -142,7 +142,7 @@ class TlsFiles:
 
 
 class HttpServer:
-    """Serves `routes` on `address` (`HOST:PORT`, an empty host is every interface) until `close`, with `tls` over TLS."""
+    """Serves `routes` on `address` (`HOST:PORT`, an empty host is every interface), over TLS with `tls`."""
 
     def __init__(self, address: str, routes: Mapping[str, Route], *, tls: TlsFiles | None = None) -> None:
         host, colon, port = address.rpartition(":")

@@ -39,7 +39,7 @@ def sealed(namespace: str) -> bytes:
 
 
 class Direct:
-    """The TLS address before a real API server, and a service account that may create SealedSecrets of one namespace."""
+    """The TLS address before a real API server; a service account that may create SealedSecrets of one namespace."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.pki = cluster, make_pki(folder, now=dt.datetime.now(dt.UTC))
