@@ -22,6 +22,7 @@ from recovery.options import choice_of, estate_options, formatted, read_points
 from recovery.points import as_of
 from recovery.proof import cli as proof
 from recovery.proof.point_command import keep, key_of, point
+from recovery.proof.rehearse_command import rehearse
 from recovery.proof.verify_command import verify
 from recovery.roots import Choice, choose, estate_of
 from recovery.walk import walk
@@ -63,7 +64,7 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof, point):
+for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof, point, rehearse):
     recover.add_command(_command)
 
 

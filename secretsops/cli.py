@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,20 @@ class RealDoors:
         from secretsops.adapters.kube import connect
 
         return connect(target)
+
+    @contextmanager
+    def disposable_cluster(self) -> Iterator[Cluster]:
+        """Start a real control plane of the sandbox with a simulated node, and install our CRDs."""
+        from controllers.install import definitions
+        from drills.sandbox.world import Sandbox
+        from secretsops.adapters.kube import connect
+        from secretsops.ports import ClusterTarget
+
+        with Sandbox(kind="real") as world:
+            cluster = connect(ClusterTarget(kubeconfig=str(world.cluster("rehearsal").kubeconfig)))
+            for manifest in definitions():
+                cluster.apply(manifest, field_manager="secretsops")
+            yield cluster
 
     def git(self) -> GitRepos:
         """Give the Git door with its cache of checkouts."""

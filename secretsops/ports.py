@@ -551,6 +551,9 @@ class Doors(Protocol):
     def cluster(self, target: ClusterTarget) -> Cluster:
         """Connect to a cluster (no request yet)."""
 
+    def disposable_cluster(self) -> AbstractContextManager[Cluster]:
+        """Start a cluster with a simulated node and our CRDs, gone at the end; raises `WorldFailed` where it cannot."""
+
     def git(self) -> GitRepos:
         """Give the Git door."""
 
