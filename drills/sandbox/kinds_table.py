@@ -159,7 +159,9 @@ def _node(shape: dict[str, Any], other: dict[str, Any], wanted: list[str]) -> di
     ):
         if name in shape:
             node[short] = shape[name]
-    if other.get("default") not in (None, {}, "", 0):  # zero values are what Go has anyway
+    if other.get("default") == {}:
+        node["z"] = 1  # a struct by value: Go always has it, and writes it
+    elif other.get("default") not in (None, "", 0):  # zero values are what Go has anyway
         node["d"] = other["default"]
     return node
 

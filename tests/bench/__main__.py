@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import cluster, controller, external, restart, sandbox, sealing, templates, verify
+from tests.bench import cluster, controller, embedded, external, restart, sandbox, sealing, templates, verify
 
 BENCHES = {
     "controller": controller.main,
     "cluster": cluster.main,
+    "embedded": embedded.main,
     "external": external.main,
     "restart": restart.main,
     "sandbox": sandbox.main,

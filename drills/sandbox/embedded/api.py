@@ -79,6 +79,12 @@ class Asked:
         )
 
 
+_SHOWN_WHEN_DELETED = frozenset({
+    "Pod", "Service", "ServiceAccount", "PodTemplate", "ResourceQuota", "PersistentVolume", "PersistentVolumeClaim",
+    "StorageClass", "VolumeAttachment", "CSINode", "CSIDriver",
+})  # fmt: skip
+"""Kinds whose deletion answers with the object (`ReturnDeletedObject`); the others answer with a Status."""
+
 Heard = Callable[[Request, User | None, Asked | None, Answer, dt.datetime], None]
 """Told of every answer, for the audit log."""
 
@@ -270,7 +276,7 @@ class Api:
         partial = form == "PartialObjectMetadata"
         name = "PartialObjectMetadataList" if partial else f"{kind.kind}List"
         head = {"kind": name, "apiVersion": "meta.k8s.io/v1" if partial else kind.api_version, "metadata": metadata}
-        items = b",".join(self._encoded(kind, entry, form) for entry in entries)
+        items = b",".join(self._encoded(kind, entry, form) if form else entry.in_list(kind) for entry in entries)
         return Response(body=dumps(head)[:-1] + b',"items":[' + items + b"]}")
 
     @staticmethod
@@ -342,7 +348,7 @@ class Api:
                 body=dumps({**head, "metadata": {"resourceVersion": str(self._store.version)}, "items": []})
             )
         old, is_gone = self._verbs.delete(asked.target, how)
-        if not is_gone or asked.kind.kind == "Pod":
+        if not is_gone or asked.kind.kind in _SHOWN_WHEN_DELETED:
             return Response(body=dumps(old))
         kind = asked.kind
         details = {"name": asked.name, "kind": kind.plural, "uid": old["metadata"]["uid"]}

@@ -211,7 +211,7 @@ def _service(body: Body) -> None:
     spec = body.setdefault("spec", {})
     _set(spec, {"type": "ClusterIP", "sessionAffinity": "None"})
     if spec["type"] != "ExternalName":
-        _set(spec, {"internalTrafficPolicy": "Cluster", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]})
+        _set(spec, {"internalTrafficPolicy": "Cluster"})
     if spec["type"] in ("NodePort", "LoadBalancer"):
         _set(spec, {"externalTrafficPolicy": "Cluster"})
     if spec["type"] == "LoadBalancer":
@@ -316,6 +316,7 @@ _BY_KIND: Mapping[tuple[str, str], Callable[[Body], None]] = {
     ("", "PersistentVolume"): _volume,
     ("", "Namespace"): _namespace,
     ("", "Secret"): _secret,
+    ("", "PodTemplate"): _template,
     ("", "ReplicationController"): _replica_set,
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,

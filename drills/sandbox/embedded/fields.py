@@ -81,10 +81,10 @@ def _walk(schema: Schema | None, value: Any, path: Path, found: dict[Path, Any],
         if containers:
             found[path] = None
         for key, part in value.items():
-            _walk(
-                schema.child(key) if schema is not None else None, part, (*path, f"f:{key}"), found,
-                containers=containers,
-            )  # fmt: skip
+            place = (*path, f"f:{key}")
+            if isinstance(part, dict) and part and (schema is None or key not in schema.properties):
+                found[place] = None  # an item of a map is owned itself (`typed/tofieldset.go`)
+            _walk(schema.child(key) if schema is not None else None, part, place, found, containers=containers)
     elif isinstance(value, list) and value and all(element_of(schema, item) for item in value):
         if containers:
             found[path] = None
@@ -95,7 +95,7 @@ def _walk(schema: Schema | None, value: Any, path: Path, found: dict[Path, Any],
                 for key, part in item.items():
                     below = schema.items.child(key) if schema is not None and schema.items is not None else None
                     _walk(below, part, (*place, f"f:{key}"), found, containers=containers)
-    else:
+    elif containers or not (value == [] and schema is not None and schema.list_type != "atomic"):
         found[path] = value
 
 
@@ -119,20 +119,30 @@ def merged(schema: Schema | None, live: Any, wanted: Any) -> Any:
 
 
 def _merged_list(schema: Schema | None, live: dict[str, Any], wanted: dict[str, Any]) -> list[Any]:
-    """Merge items by key; the order of `wanted` rules, items only alive stay near their neighbours."""
+    """Merge items by key, as `mergeListItems`: shared ones stand as in `wanted`, others where they stood."""
     items = schema.items if schema is not None else None
+    left, right = list(live), list(wanted)
+    shared = [key for key in right if key in live]
     result: list[Any] = []
-    left = list(live)
-    for key, item in wanted.items():
-        if key in live:
-            while left and left[0] not in wanted:
-                result.append(live[left.pop(0)])
-            if key in left:
-                left.remove(key)
-            result.append(merged(items, live[key], item))
+    while left or right:
+        if left and right and left[0] == right[0]:
+            key = right.pop(0)
+            left.pop(0)
+            result.append(merged(items, live[key], wanted[key]))
+            if shared and shared[0] == key:
+                shared.pop(0)
+        elif left and right and left[0] in wanted and shared and shared[0] != left[0]:
+            left.pop(0)  # it comes later, where `wanted` has it
+        elif left and left[0] not in wanted:
+            result.append(live[left.pop(0)])
+        elif right:
+            key = right.pop(0)
+            result.append(merged(items, live[key], wanted[key]) if key in live else wanted[key])
+            if shared and shared[0] == key:
+                shared.pop(0)
         else:
-            result.append(item)
-    return result + [live[key] for key in left if key not in wanted]
+            left.pop(0)
+    return result
 
 
 def without(schema: Schema | None, value: Any, paths: Iterable[Path]) -> Any:
@@ -232,8 +242,15 @@ def _sorted(tree: Mapping[str, Any]) -> dict[str, Any]:
 def taken_by_update(
     schema: Schema | None, old: Mapping[str, Any], new: Mapping[str, Any], owners: Owners, by: Owner, *, now: str
 ) -> Owners:
-    """Give the owners after an update: what changed belongs to `by` alone, what is gone to nobody."""
+    """Give the owners after an update: what changed belongs to `by` alone, what is gone to nobody.
+
+    A new object is compared with the empty one of its kind, in which structs by value are there already.
+    """
     before, after = paths_of(schema, old, containers=True), paths_of(schema, new, containers=True)
+    if not old:
+        for path in _always_there(schema, ()):
+            found = after.get(path)
+            before[path] = found if found in (None, {}, []) else {}
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
     gone = before.keys() - after.keys()
     result: Owners = {}
@@ -246,6 +263,20 @@ def taken_by_update(
     elif by in owners and result[by][0] != owners[by][0]:
         result[by] = (result[by][0], now)
     return _capped({owner: held for owner, held in result.items() if held[0]})
+
+
+def _always_there(schema: Schema | None, path: Path) -> Iterable[Path]:
+    """Give the paths of an empty object: structs by value, and lists that are written even when there are none."""
+    if schema is None:
+        return
+    for name in schema.by_value:
+        if name != "metadata" or path:
+            yield (*path, f"f:{name}")
+        yield from _always_there(schema.properties[name], (*path, f"f:{name}"))
+    for name in schema.required:
+        below = schema.properties.get(name)
+        if below is not None and below.items is not None:
+            yield (*path, f"f:{name}")
 
 
 def _capped(owners: Owners) -> Owners:
@@ -275,25 +306,17 @@ def applied(
 ) -> Applied:
     """Apply `wanted` as `by`: set what it names, drop what `by` named before and nobody else owns."""
     named = paths_of(schema, wanted, containers=False)
-    before = paths_of(schema, live, containers=False)
-    body = merged(schema, live, wanted)
     owned, since = owners.get(by, (frozenset(), ""))
     others = frozenset[Path]().union(*(paths for owner, (paths, _) in owners.items() if owner != by))
     inner = {path[:cut] for path in (*named, *others) for cut in range(1, len(path))}
-    dropped = owned - named.keys() - others - inner
-    body = without(schema, body, dropped)
-    changed = {
-        path
-        for path, value in named.items()
-        if before.get(path, value) != value or (path in before and type(before[path]) is not type(value))
-    }
-    # A list that was owned as a whole and is now named item by item, or a leaf that became a map, changes as well.
-    for path in named.keys() - before.keys():
-        changed |= {part for cut in range(1, len(path)) if before.get(part := path[:cut]) is not None}
+    body = without(schema, merged(schema, live, wanted), owned - named.keys() - others - inner)
+    before, after = paths_of(schema, live, containers=True), paths_of(schema, body, containers=True)
+    changed = {path for path, value in after.items() if path not in before or before[path] != value}
+    gone = before.keys() - after.keys()
     conflicts = tuple(
         sorted((owner, path) for owner, (paths, _) in owners.items() if owner != by for path in paths & changed)
     )
-    result = {owner: (paths - changed, time) for owner, (paths, time) in owners.items() if owner != by}
+    result = {owner: (paths - changed - gone, time) for owner, (paths, time) in owners.items() if owner != by}
     paths = frozenset(named)
     result[by] = (paths, since if paths == owned and not changed else now)
     return Applied(body, {owner: held for owner, held in result.items() if held[0] or owner == by}, conflicts)

@@ -157,6 +157,11 @@ def built_in() -> tuple[Kind, ...]:
     return tuple(found)
 
 
+def metadata_schema() -> Schema:
+    """Give the schema of every object's metadata."""
+    return definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+
+
 def definition(name: str) -> Schema:
     """Give a built-in definition by its OpenAPI name, such as `…meta.v1.ObjectMeta`."""
     return _table()[1].get(name)
@@ -172,7 +177,7 @@ def custom_kinds(body: Mapping[str, Any]) -> list[Kind]:
     spec = body["spec"]
     names = spec["names"]
     found = []
-    metadata = definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta")
+    metadata = metadata_schema()
     for version in sorted(spec.get("versions") or [], key=lambda each: _priority(each["name"])):
         if not version.get("served"):
             continue

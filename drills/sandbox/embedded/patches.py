@@ -76,11 +76,21 @@ def _list_patch(schema: Schema, live: list[Any], patch: list[Any], order: Any) -
             items.append(strategic_patch(schema.items, {}, each))
         else:
             items[place] = strategic_patch(schema.items, items[place], each)
-    if isinstance(order, list):
-        wanted = [each.get(key) if isinstance(each, dict) else each for each in order]
-        first = [item for value in wanted for item in items if item.get(key) == value]
-        items = first + [item for item in items if item.get(key) not in wanted]
-    return items
+    named = [each[key] for each in patch if each.get("$patch") != "delete"]
+    wanted = [each.get(key) for each in order if isinstance(each, dict)] if isinstance(order, list) else named
+    return _ordered(items, wanted, [item.get(key) for item in live], key)
+
+
+def _ordered(items: list[Any], wanted: list[Any], before: list[Any], key: str) -> list[Any]:
+    """Put the patch's items in its order and the others where they stood (`normalizeElementOrder`)."""
+    left = [item for value in wanted for item in items if item.get(key) == value]
+    right = [item for item in items if item.get(key) not in wanted]
+    result: list[Any] = []
+    while left and right:
+        mine, other = left[0].get(key), right[0].get(key)
+        both = mine in before and other in before
+        result.append(right.pop(0) if both and before.index(mine) > before.index(other) else left.pop(0))
+    return result + left + right
 
 
 def json_patch(target: Any, operations: Any) -> Any:

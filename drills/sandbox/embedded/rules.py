@@ -102,6 +102,8 @@ def check(kind: Kind, body: Mapping[str, Any], old: Mapping[str, Any] | None) ->
         yield from _workload(kind, body)
     if old is not None:
         yield from _unchanged(kind, body, old)
+    if kind.storage == ("", "Service"):
+        yield from _ports(body)
     if kind.kind == "CustomResourceDefinition":
         yield from _definition(body)
 
@@ -221,6 +223,20 @@ def _at(body: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         body = body.get(name) if isinstance(body, dict) else None
     return body
+
+
+def _ports(body: Mapping[str, Any]) -> Iterable[Problem]:
+    ports = (body.get("spec") or {}).get("ports") or []
+    names = [str(each.get("name") or "") for each in ports]
+    for place, name in enumerate(names):
+        if not name and len(names) > 1:
+            yield Problem(f"spec.ports[{place}].name", "FieldValueRequired", "Required value")
+        elif name and name in names[:place]:
+            yield Problem(f"spec.ports[{place}].name", "FieldValueDuplicate", f'Duplicate value: "{name}"')
+    pairs = [(each.get("port"), each.get("protocol", "TCP")) for each in ports]
+    for place, pair in enumerate(pairs):
+        if pair in pairs[:place]:
+            yield Problem(f"spec.ports[{place}]", "FieldValueDuplicate", "Duplicate value")
 
 
 def _definition(body: Mapping[str, Any]) -> Iterable[Problem]:

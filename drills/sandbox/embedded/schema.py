@@ -41,6 +41,8 @@ class Schema:
     limits: dict[str, Any] = field(default_factory=dict)
     int_or_string: bool = False
     embedded: bool = False
+    by_value: frozenset[str] = frozenset()
+    """Fields that are structs by value in Go: always there, written even when empty."""
 
     def child(self, name: str) -> Schema | None:
         """Give the schema of a field, None when it is not known here."""
@@ -99,6 +101,7 @@ class Definitions:
         if "a" in row:
             into.additional = self._node(row["a"])
         into.properties = {name: self._node(below) for name, below in row.get("p", {}).items()}
+        into.by_value = frozenset(name for name, below in row.get("p", {}).items() if below.get("z"))
         # A definition without a shape (`JSON`, `RawExtension`, `FieldsV1`) holds whatever is there.
         into.preserve = not into.properties and into.additional is None and into.type in ("", "object")
 
@@ -200,6 +203,36 @@ def drop_nulls(schema: Schema | None, value: Any) -> None:
     elif isinstance(value, list) and schema is not None:
         for item in value:
             drop_nulls(schema.items, item)
+
+
+def drop_empty(schema: Schema | None, value: Any) -> None:
+    """Take empty maps and lists away, as Go's `omitempty` does; an empty object that has fields stays."""
+    if isinstance(value, dict):
+        for name in list(value):
+            below = schema.child(name) if schema is not None else None
+            if below is None:
+                continue
+            drop_empty(below, value[name])
+            if value[name] == [] or (value[name] == {} and below.additional is not None):
+                del value[name]
+    elif isinstance(value, list) and schema is not None:
+        for item in value:
+            drop_empty(schema.items, item)
+
+
+def add_structs(schema: Schema | None, value: Any) -> None:
+    """Add structs by value that are missing, as Go writes them."""
+    if schema is None:
+        return
+    if isinstance(value, dict):
+        for name in schema.by_value:
+            if schema.properties[name].properties:
+                value.setdefault(name, {})
+        for name, part in value.items():
+            add_structs(schema.child(name), part)
+    elif isinstance(value, list):
+        for item in value:
+            add_structs(schema.items, item)
 
 
 # --- checks --------------------------------------------------------------------------------------------

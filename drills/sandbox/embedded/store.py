@@ -38,6 +38,16 @@ class Entry:
             found = self.raw[kind.api_version] = dumps(shown(kind, self.body))
         return found
 
+    def in_list(self, kind: Kind) -> bytes:
+        """Give the object's JSON as an item of a list, where built-in kinds do not repeat what they are."""
+        if kind.custom:
+            return self.json(kind)
+        found = self.raw.get("")
+        if found is None:
+            body = {key: value for key, value in self.body.items() if key not in ("apiVersion", "kind")}
+            found = self.raw[""] = dumps(body)
+        return found
+
 
 class Change(NamedTuple):
     """One change of one object: what it is now and what it was before; `after` of a deletion is its last state."""

@@ -11,15 +11,15 @@ import datetime as dt
 import ipaddress
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from drills.sandbox.embedded import fields, rules
 from drills.sandbox.embedded.defaults import fill_in
-from drills.sandbox.embedded.kinds import Kind
+from drills.sandbox.embedded.kinds import Kind, metadata_schema
 from drills.sandbox.embedded.patches import json_patch, merge_patch, strategic_patch
-from drills.sandbox.embedded.schema import Problem, check, drop_nulls, fill, prune
+from drills.sandbox.embedded.schema import Problem, add_structs, check, drop_empty, drop_nulls, fill, prune
 from drills.sandbox.embedded.status import (
     Refused,
     already_exists,
@@ -38,6 +38,11 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
+_PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
+_CREATED_BY_UPDATE = frozenset({
+    "Service", "Endpoints", "Event", "Lease", "LimitRange", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
+})  # fmt: skip
+"""Kinds whose strategy allows PUT to create (`AllowCreateOnUpdate`)."""
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 _KEPT = ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp",
          "deletionGracePeriodSeconds", "namespace", "generateName")  # fmt: skip
@@ -118,8 +123,6 @@ class Verbs:
             metadata["name"] = f"{metadata['generateName'][:58]}{_suffix()}"
         self._open_namespace(target)
         name = str(metadata.get("name") or "")
-        if self._store.find(kind.storage, target.namespace, name):
-            raise already_exists(kind.plural, kind.group, name)
         if kind.has_status:
             new.pop("status", None)
         for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields"):
@@ -128,11 +131,15 @@ class Verbs:
         metadata["creationTimestamp"] = self._time()
         if kind.counted:
             metadata["generation"] = 1
+        self._filled(kind, new)
         if owners is None:
             by = fields.Owner(options.manager, "Update", kind.api_version)
-            owners = fields.taken_by_update(kind.schema, {}, new, {}, by, now=self._time())
+            given = {field: value for field, value in new.items() if field != "status" or not kind.has_status}
+            owners = fields.taken_by_update(kind.schema, {}, given, {}, by, now=self._time())
         self._born(kind, new, dry_run=options.dry_run)
         self._judge(kind, new, None)
+        if self._store.find(kind.storage, target.namespace, name):
+            raise already_exists(kind.plural, kind.group, name)
         metadata["managedFields"] = fields.managed_fields(owners)
         if options.dry_run:
             return Done(shown(kind, new), tuple(warnings), created=True)
@@ -153,11 +160,19 @@ class Verbs:
                      "field": "metadata.namespace"}  # fmt: skip
             raise forbidden(message, causes=[cause])
 
+    @staticmethod
+    def _filled(kind: Kind, new: Body) -> None:
+        """Fill in what reading into Go's types does: defaults, no empty maps, structs by value."""
+        if not kind.custom:
+            rules.prepare(kind, new)
+            drop_empty(kind.schema, new)
+            fill_in(kind.storage, new)
+            add_structs(kind.schema, new)
+
     def _born(self, kind: Kind, new: Body, *, dry_run: bool) -> None:
-        """Fill in what a new object has: defaults, addresses, conditions of a definition."""
+        """Fill in what a new object is given: addresses, conditions of a definition, what admission adds."""
         if kind.custom:
             return
-        fill_in(kind.storage, new)
         if kind.storage == ("", "Pod"):
             self._known_account(new)
         if kind.storage == ("", "Service"):
@@ -189,6 +204,8 @@ class Verbs:
             spec["clusterIP"] = str(self._network[number])
         if spec.get("clusterIP"):
             spec.setdefault("clusterIPs", [spec["clusterIP"]])
+            spec.setdefault("ipFamilies", ["IPv4"])
+            spec.setdefault("ipFamilyPolicy", "SingleStack")
         if spec["type"] in ("NodePort", "LoadBalancer"):
             for port in spec.get("ports") or []:
                 if not port.get("nodePort"):
@@ -204,8 +221,10 @@ class Verbs:
             Refused: it is not there, somebody else was faster, or it is not valid.
         """
         kind = target.kind
-        old = self._found(target)
         new, warnings = self._decoded(target, body, options)
+        if kind.kind in _CREATED_BY_UPDATE and self._store.find(kind.storage, target.namespace, target.name) is None:
+            return self._create(target, new, options, warnings)
+        old = self._found(target)
         if kind.custom and not new["metadata"].get("resourceVersion"):
             problem = Problem(
                 "metadata.resourceVersion", "FieldValueInvalid", "Invalid value: 0: must be specified for an update"
@@ -216,6 +235,10 @@ class Verbs:
     def patch(self, target: Target, patch: Any, content_type: str, options: Options) -> Done:
         """Change an object as a patch says; see `update`."""
         kind = target.kind
+        if content_type not in _PATCHES or (content_type == STRATEGIC_PATCH and kind.custom):
+            accepted = f"{JSON_PATCH}, {MERGE_PATCH}, {APPLY_PATCH}"
+            told = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+            raise Refused(415, "UnsupportedMediaType", told)
         old = self._found(target)
         before = copy.deepcopy(shown(kind, old))
         if content_type == JSON_PATCH:
@@ -224,14 +247,8 @@ class Verbs:
             raise bad_request("error decoding patch: it has to be an object")
         elif content_type == MERGE_PATCH:
             new = merge_patch(before, patch)
-        elif content_type == STRATEGIC_PATCH and not kind.custom:
-            new = strategic_patch(kind.schema, before, copy.deepcopy(patch))
         else:
-            accepted = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
-            raise Refused(
-                415, "UnsupportedMediaType", "the body of the request was in an unknown format - accepted media types "
-                f"include: {', '.join(accepted)}"
-            )  # fmt: skip
+            new = strategic_patch(kind.schema, before, copy.deepcopy(patch))
         decoded, warnings = self._decoded(target, new, options)
         return self._update(target, old, decoded, options, warnings)
 
@@ -259,11 +276,16 @@ class Verbs:
         if stale and stale != live["metadata"].get("resourceVersion"):
             raise conflict(kind.plural, kind.group, target.name, _MODIFIED)
         by = fields.Owner(options.manager, "Apply", kind.api_version, target.subresource)
-        result = fields.applied(kind.schema, live, wanted, fields.owners_of(live), by, now=self._time())
+        owners = fields.owners_of(live)
+        if entry is not None and not owners:
+            first = fields.Owner("before-first-apply", "Update", kind.api_version)
+            owners = fields.taken_by_update(kind.schema, {}, live, {}, first, now=self._time())
+        result = fields.applied(kind.schema, live, wanted, owners, by, now=self._time())
         if result.conflicts and not options.force:
             raise _apply_conflict(result.conflicts)
         new = {**result.body, "apiVersion": kind.api_version, "kind": kind.kind}
         if kind.custom:
+            drop_empty(metadata_schema(), new["metadata"])
             fill(kind.schema, new)
         if entry is None:
             done = self._create(target, copy.deepcopy(new), options, warnings, result.owners)
@@ -303,14 +325,14 @@ class Verbs:
         metadata = new["metadata"]
         if not kind.custom and not target.subresource:
             _carry_over(kind, old, new)
-            fill_in(kind.storage, new)
+            self._filled(kind, new)
             if kind.storage == ("", "Service"):
                 self._addressed(new, dry_run=options.dry_run)
         if owners is None:
             by = fields.Owner(options.manager, "Update", kind.api_version, target.subresource or manager_of)
             told = fields.owners_of(new) if metadata.get("managedFields") else fields.owners_of(old)
-            before = _in_version(kind, old)
-            owners = fields.taken_by_update(kind.schema, before, new, told, by, now=self._time())
+            # What nobody owns is not tracked until it is applied (`managedfields/internal/skipnonapplied.go`).
+            owners = fields.taken_by_update(kind.schema, old, new, told, by, now=self._time()) if told else {}
         metadata["managedFields"] = fields.managed_fields(owners)
         if kind.counted:
             changed = _intent(old) != _intent(new) and target.subresource != "status"
@@ -444,12 +466,15 @@ class Verbs:
             metadata["namespace"] = target.namespace
         drop_nulls(kind.schema, body)
         dropped = list(prune(kind.schema, body))
+        if partial:
+            _typed(target, body, dropped)
+            return body, []
         warnings = [f'unknown field "{path}"' for path in dropped] if options.validation != "Ignore" else []
         if warnings and options.validation == "Strict":
             raise bad_request(f"{_about(body)}strict decoding error: {', '.join(warnings)}")
         if kind.custom:
-            if not partial:
-                fill(kind.schema, body)
+            drop_empty(metadata_schema(), metadata)
+            fill(kind.schema, body)
         else:
             problems = list(check(kind.schema, {**body, "metadata": {}})) + list(_metadata_types(metadata))
             typed = [each for each in problems if each.reason == "FieldValueTypeInvalid"]
@@ -470,6 +495,17 @@ class Verbs:
 
 
 # --- pure pieces ---------------------------------------------------------------------------------------
+
+
+def _typed(target: Target, body: Body, dropped: Sequence[str]) -> None:
+    """Refuse what is no configuration of this kind: a field that is not declared, a value of another type."""
+    kind = target.kind
+    problems = [*check(kind.schema, {**body, "metadata": {}}), *_metadata_types(body["metadata"])]
+    told = [f".{path}: field not declared in schema" for path in dropped]
+    told += [f".{each.field}: {each.message}" for each in problems if each.reason == "FieldValueTypeInvalid"]
+    if told:
+        where = f"{target.namespace}/{target.name}; {kind.api_version}, Kind={kind.kind}"
+        raise Refused(500, "", f"failed to create typed patch object ({where}): {told[0]}")
 
 
 def _same_incarnation(target: Target, old: Body, metadata: Mapping[str, Any]) -> None:
@@ -519,10 +555,6 @@ def _apply_conflict(conflicts: tuple[tuple[fields.Owner, fields.Path], ...]) -> 
             f"{message}:\n" + "\n".join(f"- {each}" for each in found) for message, found in grouped.items()
         )
     return Refused(409, "Conflict", f"Apply failed with {len(causes)} conflict{plural}: {told}", causes=causes)
-
-
-def _in_version(kind: Kind, body: Body) -> Body:
-    return shown(kind, body)
 
 
 def _intent(body: Mapping[str, Any]) -> dict[str, Any]:
