@@ -96,7 +96,7 @@ class Kustomize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A folder of a Git repository at a revision (branch, tag, SHA; "" means HEAD), and how it is rendered.
+    """A folder of a Git repository at a revision (branch, tag, SHA, semver range; "" means HEAD), or a chart.
 
     `tool` is `helm`, `kustomize` or `directory` where the application says so, "" where its files decide. A source
     with a `ref` lends its files to others; one without a `path` renders nothing.
@@ -106,12 +106,23 @@ class Source:
     path: str
     revision: str = ""
     ref: str = ""
+    chart: str = ""
+    """A chart of the Helm repository at `url`; without a scheme there, of an OCI registry."""
     tool: str = ""
     directory: Directory = field(default_factory=Directory)
     helm: Helm = field(default_factory=Helm)
     kustomize: Kustomize = field(default_factory=Kustomize)
     written: Mapping[str, object] = field(default_factory=dict, repr=False, compare=False)
     """The source as the application writes it: settings in Git are merged into this."""
+
+    @property
+    def location(self) -> str:
+        """Give the URL by which the door of sources knows it."""
+        if not self.chart:
+            return self.url
+        if "://" in self.url:
+            return f"helm+{self.url}#{self.chart}"
+        return f"helm+oci://{self.url.rstrip('/')}/{self.chart}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,7 +106,7 @@ def _sources(name: str, spec: Mapping[str, Any]) -> tuple[Source, ...]:
     if not several:
         return (_source(name, _mapping(spec.get("source"), name, "source")),)
     found = tuple(_source(name, one, several=True) for one in several)
-    if not any(source.path for source in found):
+    if not any(source.path or source.chart for source in found):
         raise _invalid(name, "no source renders anything: each only lends its files")
     return found
 
@@ -147,20 +147,20 @@ def _source(name: str, source: Mapping[str, Any], *, several: bool = False) -> S
         raise InvalidManifest(message, reason="SeveralTools", hint=f"Application {name}: keep one of them")
     if "plugin" in blocks:
         raise _refusal(name, "source.plugin runs a program that only the peer's repo server has", "commit its output")
-    if source.get("chart"):
-        raise _refusal(
-            name, "charts of Helm repositories are not fetched in this version", "keep the chart in a Git repository"
-        )
+    chart = str(source.get("chart") or "")
+    if chart and not source.get("targetRevision"):
+        raise _invalid(name, "spec.source.targetRevision is required if the manifest source is a helm chart")
     if source.get("tagPrefix"):
         raise _refusal(name, "source.tagPrefix is not read in this version", "name the tag")
     if url.startswith("oci://"):
         raise _refusal(name, "OCI sources are not read in this version", "use a Git repository")
     return Source(
         url=url,
-        path=_clean_path(name, str(path or "")),
+        path="" if chart else _clean_path(name, str(path or "")),
+        chart=chart,
         revision=str(source.get("targetRevision") or ""),
         ref=str(source.get("ref") or ""),
-        tool=blocks[0] if blocks else "",
+        tool="helm" if chart else blocks[0] if blocks else "",
         directory=_directory(name, _mapping(source.get("directory"), name, "source.directory")),
         helm=_helm(name, _mapping(source.get("helm"), name, "source.helm")),
         kustomize=_kustomize(name, _mapping(source.get("kustomize"), name, "source.kustomize")),

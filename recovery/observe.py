@@ -142,7 +142,7 @@ class Comparer:
         """Give one commit per source, those that only lend their files included."""
         if not app.more_sources:
             return list(rendered)
-        return [seen.pins(source.url, source.revision) for source in app.sources]
+        return [seen.pins(source.location, source.revision) for source in app.sources]
 
     def _render(self, app: App, seen: Look, revision: str) -> tuple[Rendered, list[Checkout]]:
         """Check out and render; the same commits, kinds and settings give the same objects."""
@@ -151,7 +151,7 @@ class Comparer:
             app = replace(app, source=replace(app.source, revision=revision))
         resources = seen.inventory.resources
         scopes = {named: resource.namespaced for named, resource in resources.items()}
-        commits = tuple(seen.pins(source.url, source.revision) for source in app.sources)
+        commits = tuple(seen.pins(source.location, source.revision) for source in app.sources)
         custom = [one.kind for one in resources.values() if "." in one.kind.group]
         kinds = Kinds(
             scopes=scopes,

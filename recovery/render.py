@@ -25,6 +25,8 @@ from secretsops.errors import InvalidManifest
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey, load_values
 from secretsops.ports import JsonnetProgram, Renderer
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
+NOT_FETCHED = "a Git LFS pointer, not the file it stands for: LFS is not fetched"
 SKIP_MARK = b"+argocd:skip-file-rendering"
 SIZE_LIMIT = 10 * 1024 * 1024
 """Bytes of manifests in one folder (`reposerver.max.combined.directory.manifests.size`)."""
@@ -115,6 +117,11 @@ def read_source(
     `options` are those of every `kustomize build`.
     """
     source, variables = checkout.source, build_environment(app, checkout.source, checkout.tree.revision, app.project)
+    pointers = [name for name, content in checkout.repository.items() if content.startswith(LFS_POINTER)]
+    below = [name for name in sorted(pointers) if name.startswith(f"{source.path}/" if source.path else "")]
+    if below and checkout.tool in ("helm", "kustomize"):
+        problems += [Problem(where=name, reason="LfsPointer", message=NOT_FETCHED) for name in below]
+        return []
     if checkout.tool == "helm":
         files = Files(repository=checkout.repository, lent=checkout.lent)
         wanted = template_of(app, source, files, variables, api_versions=kinds.api_versions)
@@ -242,6 +249,9 @@ def read_folder(
         if path.endswith(".jsonnet"):
             text = renderer.jsonnet(_program(checkout, where, variables)).encode()
             found.extend(_documents(where, _as_list(text), problems))
+            continue
+        if content.startswith(LFS_POINTER):
+            problems.append(Problem(where=where, reason="LfsPointer", message=NOT_FETCHED))
             continue
         size += len(content)
         if size > SIZE_LIMIT:

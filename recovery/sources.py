@@ -46,15 +46,15 @@ def check_out(
         raise RenderFailed(f"Application {app.name}: two sources have the same ref", reason="InvalidSpec")
     found = []
     for source in app.sources:
-        commit = pin(source.url, source.revision)
-        if source.ref and not source.path:
+        commit = pin(source.location, source.revision)
+        if source.ref and not source.path and not source.chart:
             continue  # it only lends its files
-        tree = git.tree(source.url, commit, source.path)
+        tree = git.tree(source.location, commit, source.path)
         merged = _with_settings_in_git(app, source, tree, merge)
         tool = merged.tool or detected(tree)
         tool = "directory" if tool in disabled else tool
         needs_all = tool in ("helm", "kustomize") or any(path.endswith(".jsonnet") for path in tree.files)
-        files: Mapping[str, bytes] = git.tree(source.url, commit).files if needs_all else {}
+        files: Mapping[str, bytes] = git.tree(source.location, commit).files if needs_all else {}
         asked = {text[1:].partition("/")[0] for text in _files_asked(merged) if text.startswith("$")}
         borrowed = {
             name: git.tree(lent[name].url, pin(lent[name].url, lent[name].revision)).files for name in asked & set(lent)
@@ -93,7 +93,9 @@ def _with_settings_in_git(app: App, source: Source, tree: Tree, merge: Merge) ->
         if len(documents) != 1 or not isinstance(documents[0], dict):
             raise RenderFailed(f"{where} is not one mapping", reason="InvalidYaml")
         merged = merge(source, documents[0])
-        source = replace(merged, url=source.url, path=source.path, revision=source.revision, ref=source.ref)
+        source = replace(
+            merged, url=source.url, path=source.path, revision=source.revision, ref=source.ref, chart=source.chart
+        )
     return source
 
 

@@ -118,7 +118,7 @@ def _prepare(run: Running, estate: Runs) -> None:
     if attempt and attempt.ended != "Failed":
         revision, run.started, run.attempt = attempt.revision, attempt.started, attempt.number
     else:
-        revision = pins(app.source.url, app.source.revision)
+        revision = pins(app.source.location, app.source.revision)
         run.attempt = run.attempt + 1 if run.attempt else (attempt.number + 1 if attempt else 1)
         run.started = int(world.clock.now().timestamp())
         if world.journal:

@@ -261,7 +261,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
         return Planned(app=app, parent=parent, depth=depth, revision="", problems=[problem])
     settings = setup.settings
     try:
-        revision = doors.pin(app.source.url, app.source.revision)
+        revision = doors.pin(app.source.location, app.source.revision)
         rendered = doors.rendered(app, kinds, settings)
     except SecretsOpsError as error:
         problem = Problem(where=app.key, reason=error.reason, message=error.message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,9 +104,12 @@ class RealDoors:
     def git(self) -> GitRepos:
         """Give the Git door with its cache of checkouts."""
         if self._git is None:
-            from secretsops.adapters.git import GitDoor
+            from secretsops.adapters.repositories import SourceDoor, read_repositories
+            from secretsops.files import read_input
 
-            self._git = GitDoor()
+            file = os.environ.get("SECRETSOPS_REPOSITORIES", "")
+            known = read_repositories(read_input(file), file) if file else None
+            self._git = SourceDoor(repositories=known)
         return self._git
 
     def worktree(self, folder: str) -> WorkTree:

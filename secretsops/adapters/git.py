@@ -1,11 +1,11 @@
-"""The GitRepos door: repositories over HTTP(S) and `file://`, read through the `git` program.
+"""The GitRepos door: repositories over HTTP(S), SSH and `file://`, read through the `git` program.
 
 Why the program and not GitPython: GitPython runs the same program, adds an environment of its own that has let
 configuration through (CVE-2023-40590, CVE-2024-22190), and gives no limits; here every call has a closed environment,
 a timeout and a bounded answer. Nothing is ever checked out: trees are read from a bare cache by `ls-tree` and
 `cat-file --batch`, so no file name, symbolic link, filter or hook of a stranger touches the disk.
 
-Never here: rendering, which revision is wanted. SSH is not spoken in this version.
+Never here: rendering, which revision is wanted, where credentials come from (`repositories.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -50,11 +51,20 @@ Login = tuple[str, Plaintext]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SshAccess:
+    """The files of a private key and of the host keys that are trusted; a host that is not in there is refused."""
+
+    key: str
+    known_hosts: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """A repository as git is told about it: no credential in `url`."""
 
     url: str
-    login: Login | None
+    login: Login | None = None
+    ssh: SshAccess | None = None
 
 
 class GitDoor:
@@ -65,12 +75,19 @@ class GitDoor:
         *,
         cache: Path | None = None,
         login: Callable[[str], Login | None] | None = None,
+        ssh: Callable[[str], SshAccess | None] | None = None,
         timeout: float = 120.0,
     ) -> None:
-        """Keep bare repositories below `cache`; ask `login` for credentials; end a call after `timeout` seconds."""
+        """Keep bare repositories below `cache`; ask `login` and `ssh` for access; end a call after `timeout` s."""
         self._cache = cache or _default_cache()
         self._login = login or (lambda _url: None)
+        self._ssh = ssh or (lambda _url: None)
         self._timeout = timeout
+
+    @property
+    def cache(self) -> Path:
+        """Give the folder of the caches."""
+        return self._cache
 
     def resolve(self, url: str, revision: str) -> str:
         """Give the commit of a branch, tag, SHA (whole or from 7 digits), `HEAD`, or the highest tag of a semver range.
@@ -123,19 +140,33 @@ class GitDoor:
     def _remote(self, url: str) -> Remote:
         """Take credentials out of the URL, so that neither argv nor a log line nor the cache ever holds them."""
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https", "file"):
-            raise UsageError(
-                f"cannot read {_shown(url)}: only http, https and file URLs",
-                reason="UnsupportedUrl",
-                hint="ssh is not spoken in this version; use https with a token",
-            )
+        if parts.scheme not in ("http", "https", "file", "ssh"):
+            raise UsageError(f"cannot read {_shown(url)}: only http, https, ssh and file URLs", reason="UnsupportedUrl")
         if parts.scheme == "file":
-            return Remote(url=url, login=None)
+            return Remote(url=url)
+        if parts.scheme == "ssh":
+            return self._over_ssh(url, parts)
         bare = urlunsplit(parts._replace(netloc=_host(parts)))
         if parts.username or parts.password:
             secret = Plaintext(unquote(parts.password or "").encode())
             return Remote(url=bare, login=(unquote(parts.username or ""), secret))
         return Remote(url=bare, login=self._login(bare))
+
+    def _over_ssh(self, url: str, parts: SplitResult) -> Remote:
+        """Give an SSH remote; without a key and known hosts of its own it is refused, never tried with the user's."""
+        access = self._ssh(url)
+        if access is None or not access.key or not access.known_hosts:
+            raise UsageError(
+                f"cannot read {_shown(url)}: no SSH key and known hosts are named for it",
+                reason="NoCredential",
+                hint="give sshPrivateKeyFile and knownHostsFile in the file that SECRETSOPS_REPOSITORIES names",
+            )
+        if parts.password or parts.hostname is None or parts.hostname.startswith("-"):
+            raise UsageError(f"{_shown(url)} is no SSH address", reason="InvalidUrl")
+        for name in (access.key, access.known_hosts):
+            if not Path(name).is_file():
+                raise UsageError(f"{name} is not there", reason="NoCredential")
+        return Remote(url=url, ssh=access)
 
     def _refs(self, remote: Remote) -> dict[str, str]:
         answer = self._git(["ls-remote", "--quiet", "--", remote.url], remote, what="list the refs of")
@@ -258,7 +289,7 @@ class GitDoor:
                     command,
                     input=stdin,
                     capture_output=True,
-                    env=_environment(),
+                    env=_environment() | _ssh_command(remote.ssh),
                     cwd=self._working_folder(),
                     timeout=self._timeout,
                     pass_fds=descriptors,
@@ -284,6 +315,7 @@ _SETTINGS: Mapping[str, str] = {
     "protocol.http.allow": "always",
     "protocol.https.allow": "always",
     "protocol.file.allow": "always",
+    "protocol.ssh.allow": "always",
     "protocol.ext.allow": "never",
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
@@ -299,6 +331,25 @@ _SETTINGS: Mapping[str, str] = {
     "safe.directory": "*",
 }
 """Settings of every call; nothing else is read, as system and global configuration are switched off."""
+
+
+def _ssh_command(access: SshAccess | None) -> dict[str, str]:
+    """Give the command by which git runs ssh: this key, these hosts, no configuration, no agent, no question."""
+    if access is None:
+        return {}
+    options = (
+        f"IdentityFile={access.key}",
+        f"UserKnownHostsFile={access.known_hosts}",
+        "GlobalKnownHostsFile=/dev/null",
+        "StrictHostKeyChecking=yes",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "BatchMode=yes",
+        "ForwardAgent=no",
+        "ConnectTimeout=20",
+    )
+    words = ["ssh", "-F", "/dev/null", *(word for option in options for word in ("-o", option))]
+    return {"GIT_SSH_COMMAND": shlex.join(words), "GIT_SSH_VARIANT": "ssh"}
 
 
 def _environment() -> dict[str, str]:

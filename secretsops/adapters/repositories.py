@@ -1,0 +1,173 @@
+"""How repositories are reached: credentials, SSH keys and mirrors from one file, and which door reads which URL.
+
+The file is named by `SECRETSOPS_REPOSITORIES`; it holds addresses and the names of files, never a secret itself:
+
+    repositories:
+      - url: https://git.example/org            # counts for everything below, at a path boundary; the longest wins
+        username: ci
+        passwordFile: /run/secrets/git-token
+      - url: ssh://git@git.example/org
+        sshPrivateKeyFile: /run/secrets/deploy-key
+        knownHostsFile: /etc/ssh/ssh_known_hosts
+    mirrors:
+      - from: https://git.example/org
+        to: file:///srv/mirror/org
+
+Never here: speaking to a repository (`git.py`, `charts.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secretsops.adapters.charts import PREFIX, ChartRepos
+from secretsops.adapters.git import GitDoor, SshAccess
+from secretsops.errors import InvalidManifest, UsageError
+from secretsops.manifest import load_values
+from secretsops.ports import GitRepos, Tree
+from secretsops.secret import Plaintext
+
+_SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>(?!//).+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of the file."""
+
+    url: str
+    username: str = ""
+    password_file: str = ""
+    ssh_key: str = ""
+    known_hosts: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repositories:
+    """What the file says."""
+
+    entries: tuple[Entry, ...] = ()
+    mirrors: tuple[tuple[str, str], ...] = ()
+
+    def entry(self, url: str) -> Entry | None:
+        """Give the entry with the longest address that the URL lies below."""
+        fitting = [one for one in self.entries if _is_below(url, one.url)]
+        return max(fitting, key=lambda one: len(one.url), default=None)
+
+    def login(self, url: str) -> tuple[str, Plaintext] | None:
+        """Give user name and password for a URL; the password is read when it is needed.
+
+        Raises:
+            UsageError: the file with it cannot be read.
+        """
+        found = self.entry(url)
+        if found is None or not found.password_file:
+            return None
+        try:
+            return found.username, Plaintext(Path(found.password_file).read_bytes().strip())
+        except OSError as error:
+            raise UsageError(
+                f"the password of {found.url} cannot be read from {found.password_file}: {error.strerror}",
+                reason="InvalidCredential",
+            ) from None
+
+    def ssh(self, url: str) -> SshAccess | None:
+        """Give key and known hosts for an SSH URL."""
+        found = self.entry(url)
+        if found is None or not (found.ssh_key or found.known_hosts):
+            return None
+        return SshAccess(key=found.ssh_key, known_hosts=found.known_hosts)
+
+    def mirrored(self, url: str) -> str:
+        """Give the address to read a URL from: its mirror's, where there is one."""
+        fitting = [(old, new) for old, new in self.mirrors if _is_below(url, old)]
+        if not fitting:
+            return url
+        old, new = max(fitting, key=lambda pair: len(pair[0]))
+        return new + url[len(old) :]
+
+
+def _is_below(url: str, prefix: str) -> bool:
+    return url in (prefix, f"{prefix}.git") or url.startswith(prefix if prefix.endswith("/") else prefix + "/")
+
+
+def normal(url: str) -> str:
+    """Give `git@host:path` as `ssh://git@host/path`; every other URL as it is."""
+    found = _SCP.fullmatch(url) if "://" not in url else None
+    return f"ssh://{found['user']}@{found['host']}/{found['path'].lstrip('/')}" if found else url
+
+
+def read_repositories(text: bytes, where: str) -> Repositories:
+    """Read the file.
+
+    Raises:
+        UsageError: it is not what it should be; says where.
+    """
+    try:
+        documents = [value for value in load_values(text, source=where) if value is not None]
+    except InvalidManifest as error:
+        raise UsageError(f"{error.where or where}: {error.problem}", reason="InvalidConfiguration") from None
+    body: Any = documents[0] if documents else {}
+    if not isinstance(body, dict) or set(body) - {"repositories", "mirrors"}:
+        raise UsageError(f"{where} holds something else than repositories and mirrors", reason="InvalidConfiguration")
+    return Repositories(
+        entries=tuple(
+            Entry(
+                url=normal(_text(where, one, "url")),
+                username=str(one.get("username") or ""),
+                password_file=str(one.get("passwordFile") or ""),
+                ssh_key=str(one.get("sshPrivateKeyFile") or ""),
+                known_hosts=str(one.get("knownHostsFile") or ""),
+            )
+            for one in _maps(where, body, "repositories")
+        ),
+        mirrors=tuple(
+            (normal(_text(where, one, "from")), _text(where, one, "to")) for one in _maps(where, body, "mirrors")
+        ),
+    )
+
+
+def _maps(where: str, body: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    found = body.get(field) or []
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise UsageError(f"{where}: {field} is not a list of mappings", reason="InvalidConfiguration")
+    return found
+
+
+def _text(where: str, one: Mapping[str, Any], field: str) -> str:
+    found = one.get(field)
+    if not isinstance(found, str) or not found:
+        raise UsageError(f"{where}: an entry has no {field}", reason="InvalidConfiguration")
+    if "password" in one or "sshPrivateKey" in one:
+        hint = "name a file: passwordFile, sshPrivateKeyFile"
+        raise UsageError(f"{where}: an entry holds a secret itself", reason="InvalidConfiguration", hint=hint)
+    return found.rstrip("/")
+
+
+class SourceDoor:
+    """Every source of an estate by its URL: Git over http, https, ssh, file; charts. Satisfies `GitRepos`."""
+
+    def __init__(self, *, cache: Path | None = None, repositories: Repositories | None = None) -> None:
+        """Read with what `repositories` says; caches are below `cache`, by default the user's."""
+        self._known = repositories or Repositories()
+        self._git = GitDoor(cache=cache, login=self._known.login, ssh=self._known.ssh)
+        self._charts = ChartRepos(cache=self._git.cache / "charts", login=self._known.login)
+
+    def resolve(self, url: str, revision: str) -> str:
+        """Give the commit, or the pinned version of a chart."""
+        door, address = self._door(url)
+        return door.resolve(address, revision)
+
+    def tree(self, url: str, revision: str, path: str = "") -> Tree:
+        """Give the files of a commit, or of a chart."""
+        door, address = self._door(url)
+        return door.tree(address, revision, path)
+
+    def _door(self, url: str) -> tuple[GitRepos, str]:
+        if url.startswith(PREFIX):
+            address, mark, chart = url.removeprefix(PREFIX).partition("#")
+            return self._charts, PREFIX + self._known.mirrored(address) + mark + chart
+        return self._git, self._known.mirrored(normal(url))
