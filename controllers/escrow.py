@@ -59,6 +59,7 @@ class _Known:
     proven: float = float("-inf")
     receipt: receipt.Receipt | None = None
     custodians: Sequence[custody.Custodian] = ()
+    opened: dt.datetime | None = None
     epoch: int = 0
 
 
@@ -244,6 +245,7 @@ class KeyEscrow:
             proven=self._clock.monotonic(),
             receipt=outcome.receipt,
             custodians=custody.custodians(survey, config.recipients, now),
+            opened=backup.last_opened(survey),
             epoch=outcome.entry.epoch,
         )
 
@@ -392,6 +394,9 @@ class KeyEscrow:
             age = (now - _time(known.receipt.made)).total_seconds()
             ages = {f'sink="{_escaped(each.sink)}"': age for each in known.receipt.sinks}
             lines += _gauge("receipt_age_seconds", "Since this sink was read back.", ages)
+        if known.opened is not None:
+            since = (now - known.opened).total_seconds()
+            lines += _gauge("verified_restore_age_seconds", "Since somebody opened an epoch.", {"": since})
         if known.custodians:
             days = [(each.until - now).total_seconds() / 86400 if each.until else 0.0 for each in known.custodians]
             text = "Days until the first recipient is unproven."

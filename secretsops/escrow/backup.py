@@ -7,6 +7,7 @@ Never here: formats (`bundle`, `index`), what the sinks say together (`survey`),
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from secretsops.escrow import trust as roots
 from secretsops.escrow.canonical import digest
 from secretsops.escrow.index import Entry, KeyRecord, State, bundle_name
 from secretsops.escrow.places import Escrow, Place
-from secretsops.escrow.receipt import Confirmed, Receipt
+from secretsops.escrow.receipt import OPENED, Confirmed, Receipt, opened_at, opened_record
 from secretsops.escrow.survey import Survey, look, refuse_stale, trust_name
 from secretsops.escrow.trust import Role
 from secretsops.manifest import GroupVersionKind, Manifest
@@ -98,6 +99,7 @@ def create(cluster: Cluster, escrow: Escrow, order: Order) -> Outcome:
     held, last = bundle.records(secrets), survey.newest
     # 2. Sinks that lag get what the others have, 3. a new epoch is written, 4. and proven.
     level(survey)
+    share_trust(survey)
     if last and _says_the_same(last, held, order, survey, uid):
         known = all(any(name.startswith(f"receipt-{last.epoch:08d}-") for name in copy.names) for copy in survey.copies)
         receipt = _receipt(escrow, last, prove(escrow, last, order, {}), order, keep=not known)
@@ -128,6 +130,7 @@ def write(survey: Survey, secrets: Sequence[Manifest], order: Order, *, incarnat
     """
     escrow, last = survey.escrow, survey.newest
     _refuse_unsigned(survey)
+    share_trust(survey)
     content = bundle.pack(secrets)
     if order.passphrase is not None:
         sealed = escrow.age.encrypt_with_passphrase(content, order.passphrase)
@@ -156,8 +159,6 @@ def write(survey: Survey, secrets: Sequence[Manifest], order: Order, *, incarnat
     put = {}
     for place in escrow.places:
         put[place.name, entry.bundle] = place.writer.put(entry.bundle, sealed)
-        if trust is not None:
-            _put_trust(place, trust)
     for place in escrow.places:
         put[place.name, entry.name] = place.writer.put(entry.name, entry.text())
     found = look(escrow)
@@ -229,6 +230,7 @@ def verify(
     if opening:
         bundle.unpack(opened(survey, last, opening), last.keys)
         details.append(f"epoch {last.epoch} opens; {len(last.keys)} private key(s) match their certificates")
+        _record_opening(survey, last, now)
     if cluster is not None:
         live = bundle.records(key_secrets(cluster, last.namespace))
         _refuse_uncovered(live, last)
@@ -271,6 +273,49 @@ def restore(
             _refuse_other(cluster, secret)
             details.append(f"{secret.namespace}/{secret.name} was there")
     return Outcome(action="restored", entry=last, details=details)
+
+
+def _record_opening(survey: Survey, entry: Entry, now: dt.datetime) -> None:
+    """Leave a signed record in every sink that an epoch was opened, where somebody who may say so has a signer."""
+    escrow = survey.escrow
+    if not escrow.signers:
+        return
+    refuse_signer(survey, Role.EVIDENCE)
+    name, text = opened_record(
+        cluster=entry.cluster,
+        epoch=entry.epoch,
+        entry=entry.digest,
+        made=now.strftime(TIME),
+        signers=escrow.signers,
+    )
+    for copy in survey.sound:
+        copy.place.writer.put(name, text)
+
+
+def last_opened(survey: Survey) -> dt.datetime | None:
+    """Give when somebody last opened an epoch and said so, None when nobody did."""
+    trust, cluster, found = survey.trust, survey.escrow.cluster, []
+    if trust is None:
+        return None
+    for copy in survey.sound:
+        for name in sorted(copy.names):
+            if name.startswith(OPENED):
+                text = survey.escrow.read(copy.place, name)
+                made = opened_at(text, cluster=cluster, allowed=lambda keys: trust.allows(keys, Role.EVIDENCE))
+                with contextlib.suppress(ValueError):
+                    found.append(dt.datetime.strptime(made, TIME).replace(tzinfo=dt.UTC))
+    return max(found, default=None)
+
+
+def refuse_signer(survey: Survey, role: Role) -> None:
+    """Refuse where no signer at hand has a role; raises `BrokenEscrow` with reason `SignerUntrusted`."""
+    trust = survey.trust
+    if trust is not None and not trust.allows((signer.public for signer in survey.escrow.signers), role):
+        raise BrokenEscrow(
+            f"no signer at hand has the role {role} by version {trust.newest.version} of the trust root",
+            reason="SignerUntrusted",
+            hint=f"give --signer FILE; secretsops escrow trust add NAME --role {role} --key … makes one",
+        )
 
 
 def opened(survey: Survey, entry: Entry, opening: Opening) -> Plaintext:
@@ -421,9 +466,15 @@ def _refuse_unsigned(survey: Survey) -> None:
         )
 
 
-def _put_trust(place: Place, trust: roots.Trust) -> None:
-    content = roots.text(trust.versions)
-    place.writer.put(trust_name(trust.versions, content), content)
+def share_trust(survey: Survey) -> None:
+    """Put the newest trust root where it is not yet: who restores may have its digest alone."""
+    if survey.trust is None:
+        return
+    content = roots.text(survey.trust.versions)
+    name = trust_name(survey.trust.versions, content)
+    for copy in survey.sound:
+        if name not in copy.names:
+            copy.place.writer.put(name, content)
 
 
 def _receipt(escrow: Escrow, entry: Entry, confirmed: Sequence[Confirmed], order: Order, *, keep: bool) -> Receipt:

@@ -27,6 +27,7 @@ from secretsops.escrow.backup import (
     proven,
     refuse_fenced,
     refuse_incomplete,
+    refuse_signer,
     write,
 )
 from secretsops.escrow.canonical import digest
@@ -69,7 +70,7 @@ def challenge(
         BrokenEscrow: the signer may not sign. UsageError: a recipient is none.
     """
     survey = look(escrow, adopting=bool(escrow.signers))
-    _refuse_signer(survey, Role.BUNDLES)
+    refuse_signer(survey, Role.BUNDLES)
     cluster = cluster_of(survey, "")
     if not cluster:
         raise Refused(
@@ -125,7 +126,7 @@ def claim(cluster: Cluster, escrow: Escrow, *, now: dt.datetime) -> Claim | None
     holder = survey.claims[-1].incarnation if survey.claims else survey.newest.incarnation if survey.newest else uid
     if holder == uid:
         return None
-    _refuse_signer(survey, Role.CLAIMS)
+    refuse_signer(survey, Role.CLAIMS)
     level(survey)
     made = Claim(
         cluster=cluster_of(survey, uid),
@@ -226,13 +227,3 @@ def _retired(secret: Manifest) -> Manifest:
     if labels.get(KEY_LABEL) == ACTIVE:
         labels[KEY_LABEL] = "retired"
     return Manifest({**secret.body, "metadata": {**secret.metadata, "labels": labels}})
-
-
-def _refuse_signer(survey: Survey, role: Role) -> None:
-    trust = survey.trust
-    if trust is not None and not trust.allows((signer.public for signer in survey.escrow.signers), role):
-        raise BrokenEscrow(
-            f"no signer at hand has the role {role} by version {trust.newest.version} of the trust root",
-            reason="SignerUntrusted",
-            hint=f"give --signer FILE; secretsops escrow trust add NAME --role {role} --key … makes one",
-        )

@@ -7,7 +7,7 @@ knows without any sink which of its keys may seal. Never here: reading sinks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from secretsops.escrow.signing import Signer, signed, signed_by
 ANNOTATION = "secretsops.dev/escrowed"
 """On a key Secret: the receipt of this key. It says nothing on another cluster's Secret, nor for another key."""
 _NAME = re.compile(r"receipt-\d{8}-[0-9a-f]{16}\.json")
+OPENED = "opened-"
+"""Begin of the name of a record that somebody with an identity opened an epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,29 @@ def read_receipt(content: bytes) -> Receipt | None:
 def receipt_names(names: Sequence[str]) -> list[str]:
     """Give the names of receipts among file names, oldest epoch first."""
     return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def opened_record(*, cluster: str, epoch: int, entry: str, made: str, signers: Sequence[Signer]) -> tuple[str, bytes]:
+    """Give name and text of the record that an epoch was opened and every private key in it matched."""
+    body = {
+        "apiVersion": "secretsops.dev/v1",
+        "kind": "EscrowOpened",
+        "cluster": cluster,
+        "epoch": epoch,
+        "entry": entry,
+        "made": made,
+        "signatures": [],
+    }
+    text = canonical.encode(signed(body, signers))
+    return f"{OPENED}{epoch:08d}-{canonical.digest(text)[:16]}.json", text
+
+
+def opened_at(content: bytes, *, cluster: str, allowed: Callable[[frozenset[str]], bool]) -> str:
+    """Give when an epoch of a cluster was opened (RFC 3339, UTC), "" unless somebody says so who is allowed to."""
+    body = canonical.decode(content) or {}
+    right = (body.get("kind"), body.get("cluster")) == ("EscrowOpened", cluster)
+    made = body.get("made")
+    return made if right and isinstance(made, str) and allowed(signed_by(body)) else ""
 
 
 def of_key(

@@ -13,10 +13,12 @@ import pytest
 from secretsops.adapters.slip39 import Slip39
 from secretsops.errors import BrokenEscrow, Refused, SecretsOpsError, UsageError
 from secretsops.escrow import backup, bundle, ceremony, custody, proof
+from secretsops.escrow import trust as roots
 from secretsops.escrow.claim import Claim
 from secretsops.escrow.index import State
 from secretsops.escrow.places import Escrow, plain
 from secretsops.escrow.proof import Standing
+from secretsops.escrow.receipt import opened_record
 from secretsops.escrow.survey import look
 from secretsops.manifest import Manifest
 from secretsops.secret import Plaintext
@@ -30,8 +32,10 @@ from tests.secretsops.escrow.worlds import (
     OTHER,
     OTHER_IDENTITY,
     RECIPIENT,
+    ROOT,
     SIGNER,
     STRANGER,
+    VERSIONS,
     cluster,
     create,
     escrow,
@@ -338,3 +342,24 @@ def test_a_compromised_key_never_seals_again() -> None:
     backup.restore(target, reading(signed), opening(OTHER_IDENTITY))
     secret: Manifest = target.get(backup.SECRET, "key1", "kube-system")
     assert bundle.state_of(secret) is State.COMPROMISED
+
+
+def test_a_verified_restore_is_recorded_by_who_may_say_so() -> None:
+    """With the role evidence; the controller's key has it not, and a forged record counts for nothing."""
+    found, signed, _ = made()
+    *before, newest = roots.successor(
+        VERSIONS, add=[roots.Holder(name="auditor", key=STRANGER.public, roles=("evidence",))]
+    )
+    versions = [*before, roots.countersigned(newest, ROOT)]
+    with pytest.raises(BrokenEscrow) as caught:
+        backup.verify(replace(signed, versions=versions), now=NOW, opening=opening())
+    assert caught.value.reason == "SignerUntrusted"
+    name, text = opened_record(cluster="prod", epoch=1, entry="x", made="2030-01-01T00:00:00Z", signers=[SIGNER])
+    found[0].files[name] = text
+    auditing = replace(signed, versions=versions, signers=[STRANGER])
+    assert backup.last_opened(look(auditing)) is None
+    backup.verify(auditing, now=NOW, opening=opening())
+    assert backup.last_opened(look(auditing)) == NOW
+    quiet = replace(auditing, signers=[])
+    backup.verify(quiet, now=NOW + DAY, opening=opening())
+    assert backup.last_opened(look(auditing)) == NOW
