@@ -16,7 +16,7 @@ from controllers.external_index import ExternalIndex
 from controllers.external_secrets import ExternalSecrets
 from controllers.external_values import Values
 from controllers.loop import Part, Result, Runtime, Tick, Waker, Watched
-from controllers.observed import Observed
+from controllers.observed import Observed, version_of
 from controllers.push_secrets import PushSecrets
 from controllers.reflector import Selection
 from controllers.stores import DEFAULT_CLASS, Stores
@@ -183,8 +183,9 @@ class _Wiring:
 
     def _secret(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
         there, maker = kind is not EventType.DELETED, manifest.labels.get(CREATED_BY, "")
-        self._observed.secret(manifest.namespace, manifest.name, exists=there, maker=maker)
-        own = there and self._observed.is_own_write(manifest)
+        place = (manifest.namespace, manifest.name)
+        self._observed.secret(*place, exists=there, maker=maker, version=version_of(manifest))
+        own = there and self._observed.is_as_written(*place)
         return [*(() if own else self._index.secret(manifest)), *self._source(kind, manifest)]
 
     def _source(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:

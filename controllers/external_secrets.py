@@ -130,9 +130,10 @@ class ExternalSecrets:
         if isinstance(wanted, Done):
             return wanted
         # 4. Observe the Secret; ask the provider only when something is due or the Secret is not as it was left.
-        live = self._live(manifest, wanted)
         due = forced or is_due(wanted, manifest.status, started)
-        if not due and is_intact(wanted, live):
+        known = not due and self._observed.is_as_written(wanted.namespace, wanted.target.name)
+        live = None if known else self._live(manifest, wanted)
+        if known or (not due and is_intact(wanted, live)):
             return self._later(wanted, Done("fresh", next_pass(wanted, refreshed_at(manifest.status), started)))
         # 5. Gather all values, or none.
         acceptable = oldest_acceptable(wanted, manifest.status, since, started)

@@ -10,7 +10,7 @@ import threading
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Cluster
 
-_WRITTEN_LIMIT = 10_000
+_WRITTEN_LIMIT = 100_000
 
 
 class Observed:
@@ -20,15 +20,15 @@ class Observed:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._objects: dict[ObjectKey, Manifest] = {}
-        self._secrets: dict[tuple[str, str], str] | None = None
+        self._secrets: dict[tuple[str, str], tuple[str, int]] | None = None
         self._made: dict[tuple[str, str], set[str]] = {}
-        self._written: dict[tuple[str, str], str] = {}
+        self._written: dict[tuple[str, str], int] = {}
 
     def note(self, manifest: Manifest) -> Manifest:
         """Take note of an object, unless a newer state of it is known; gives the newest."""
         with self._lock:
             known = self._objects.get(manifest.key)
-            if known is not None and known.uid == manifest.uid and _version(known) > _version(manifest):
+            if known is not None and known.uid == manifest.uid and version_of(known) > version_of(manifest):
                 return known
             self._objects[manifest.key] = manifest
             return manifest
@@ -50,19 +50,22 @@ class Observed:
             known = self._objects.get(ObjectKey(kind.group, kind.kind, namespace, name))
         return known if known is not None else self._cluster.get(kind, name, namespace)
 
-    def secret(self, namespace: str, name: str, *, exists: bool, maker: str = "") -> None:
+    def secret(self, namespace: str, name: str, *, exists: bool, maker: str = "", version: int = 0) -> None:
         """Take note that a Secret exists, or does no more, and whose mark it has. From the first on all are watched."""
+        place = (namespace, name)
         with self._lock:
             self._secrets = self._secrets if self._secrets is not None else {}
-            before = self._secrets.pop((namespace, name), "")
+            before, _ = self._secrets.pop(place, ("", 0))
             if before:
                 self._made[namespace, before].discard(name)
                 if not self._made[namespace, before]:
                     del self._made[namespace, before]
-            if exists:
-                self._secrets[namespace, name] = maker
-                if maker:
-                    self._made.setdefault((namespace, maker), set()).add(name)
+            if not exists:
+                self._written.pop(place, None)
+                return
+            self._secrets[place] = (maker, version)
+            if maker:
+                self._made.setdefault((namespace, maker), set()).add(name)
 
     def watches_secrets(self) -> None:
         """Say that every Secret is told by `secret`."""
@@ -75,20 +78,23 @@ class Observed:
             return None if self._secrets is None else sorted(self._made.get((namespace, maker), set()))
 
     def wrote_secret(self, manifest: Manifest) -> None:
-        """Take note of the Secret a write of ours gave back, so that its event is no news."""
+        """Take note of the Secret a write of ours gave back."""
         with self._lock:
-            self._written[manifest.namespace, manifest.name] = manifest.resource_version
+            self._written[manifest.namespace, manifest.name] = version_of(manifest)
             while len(self._written) > _WRITTEN_LIMIT:
                 del self._written[next(iter(self._written))]
 
-    def is_own_write(self, manifest: Manifest) -> bool:
-        """Say, once, whether a Secret is as our own last write left it."""
+    def is_as_written(self, namespace: str, name: str) -> bool:
+        """Say whether a Secret that is watched is as our last write left it, as far as the watch has come.
+
+        What we wrote may be newer than what the watch told; what the watch told and is newer is somebody else's.
+        """
         with self._lock:
-            place = (manifest.namespace, manifest.name)
-            if self._written.get(place) != manifest.resource_version:
+            written = self._written.get((namespace, name), 0)
+            if not written or self._secrets is None:
                 return False
-            del self._written[place]
-            return True
+            _, seen = self._secrets.get((namespace, name), ("", 0))
+            return seen <= written
 
     def may_exist(self, namespace: str, name: str) -> bool:
         """Say whether a Secret has to be read: False where the watch knows none of that name.
@@ -99,7 +105,7 @@ class Observed:
             return self._secrets is None or (namespace, name) in self._secrets
 
 
-def _version(manifest: Manifest) -> int:
+def version_of(manifest: Manifest) -> int:
     """Give a resourceVersion as the number it is since Kubernetes 1.35 says so, 0 for one that is none."""
     text = manifest.resource_version
     return int(text) if text.isdigit() else 0
