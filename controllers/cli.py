@@ -101,6 +101,13 @@ def uninstall(
 @click.option(
     "--controller-class", default="default", show_default=True, help="Stores of another class are left alone."
 )
+@click.option(
+    "--drop-limit",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of its keys a synced Secret may lose at once without being asked.",
+)
 @click.pass_obj
 def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leader_elect: bool, **given: Any) -> None:
     """Run the in-cluster controller."""

@@ -268,6 +268,7 @@ REFUSED_BY_THE_PEER = {
     "full-cluster-external-secret.yaml": 400,  # a field of data under dataFrom
     "full-cluster-secret-store.yaml": 422,  # lists five providers in one store
     "ibm-external-secret-with-metadata.yaml": 400,  # a field of data under dataFrom
+    "ngrok-push-secret-with-metadata.yaml": 422,  # a placeholder in capitals for the name of a Secret
     "multiline-template-v1-external-secret.yaml": 400,  # a field of the template beside it
     "passworddepot-secret-store.yaml": 404,  # v1alpha1
     "vault-mtls-store.yaml": 400,  # field names that never were
