@@ -52,6 +52,7 @@ class Verdicts:
         """Keep that a key opened an item."""
         if len(self._body["statements"]) < ENTRY_LIMIT and self.key_of(statement) != key:
             self._body["statements"][statement] = {"key": key, "how": how, "at": at}
+            self._body["report"] = {}  # it was made without this
             self._changed = True
 
     def report_of(self, inputs: str, resolve: Callable[[str, str], str]) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from recovery.proof.producers import Inquest, Row, Zero
 from recovery.proof.subject import Subject
 from recovery.recovery_plan import RecoveryPlan
 from secretsops.manifest import Manifest
+from secretsops.sealing.sealed_with import SealedWith
 
 State = Callable[[str, str, str], None]
 """Is told (statement id, fingerprint, how) of every item that somebody opened."""
@@ -129,8 +130,9 @@ def verify(subject: Subject, proof: Proof, now: dt.datetime) -> Report:
 
     def remembering(sealed: Manifest) -> Mapping[str, str]:
         assert proof.opener is not None
-        opened = proof.opener(sealed)
-        for name, key in opened.items():
+        opened, hints = proof.opener(sealed), SealedWith.read(sealed.annotations)
+        for name, told in opened.items():
+            key = told or hints.key_of(name)  # the controller opens, and does not tell by which key
             if key:
                 proof.state(statement_id(sealed, name, sealed.spec["encryptedData"][name]), key, proof.mode.value)
         return opened

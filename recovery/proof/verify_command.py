@@ -19,7 +19,7 @@ from recovery.proof.cli import INSTALLED, PLAN_FILE, plan_text, read_installed
 from recovery.recovery_plan import RecoveryPlan, read_recovery_plan
 from recovery.roots import Choice, estate_of
 from secretsops import __version__
-from secretsops.errors import Refused, UsageError, WorldFailed
+from secretsops.errors import Refused, UsageError
 from secretsops.escrow import options as escrow_options
 from secretsops.files import write_output
 from secretsops.ports import Doors
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 MODES = ("attested", "live", "escrow")
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-_TRIES = 8
 
 
 @click.command(
@@ -181,17 +180,10 @@ def _asking_controller(doors: Doors, options: Mapping[str, Any]) -> Opener:
     controller = Controller(access, doors)
 
     def ask(sealed: Manifest) -> Mapping[str, str]:
-        for number in range(_TRIES):
-            try:
-                controller.verify(sealed)
-            except Refused:
-                return {}
-            except WorldFailed:
-                if number == _TRIES - 1:
-                    raise
-                doors.clock.sleep(min(4.0, 0.5 * 2**number))  # its rate is limited
-            else:
-                return dict.fromkeys(sealed.spec.get("encryptedData") or {}, "")
-        return {}
+        try:
+            controller.verify(sealed)
+        except Refused:
+            return {}
+        return dict.fromkeys(sealed.spec.get("encryptedData") or {}, "")
 
     return ask

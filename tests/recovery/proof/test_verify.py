@@ -26,7 +26,7 @@ from secretsops.escrow.backup import Order
 from secretsops.escrow.index import State
 from secretsops.escrow.places import plain
 from secretsops.manifest import Manifest, dump
-from secretsops.ports import SinkAccess
+from secretsops.ports import Answer, SinkAccess
 from secretsops.sealing.keys import KEY_LABEL, KeyPair, generate, key_secret
 from secretsops.sealing.scope import Scope
 from secretsops.sealing.sealed import seal_value
@@ -412,6 +412,20 @@ def test_a_new_commit_is_judged_anew(world: World) -> None:
     assert world.verify() == 1
 
 
+def test_a_kept_report_does_not_outlive_a_new_statement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was unknown is known once somebody has opened it."""
+    monkeypatch.delenv("CI", raising=False)
+    (tmp_path / "escrow").mkdir()
+    world = World(tmp_path, WEB + sealed("token", hint="none"))
+    world.prove_possession()
+    assert world.verify() == 1
+    assert world.verify("--escrow", "--identity", str(tmp_path / "identity.txt")) == 0
+    assert world.verify() == 0
+    capsys.readouterr()
+
+
 def test_escrow_opens_everything_and_leaves_statements(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """The value is nowhere; a later attested run rests on the statement, not on the annotation."""
     identity = ["--identity", str(world.folder / "identity.txt")]
@@ -425,6 +439,37 @@ def test_escrow_opens_everything_and_leaves_statements(world: World, capsys: pyt
     kept = b"".join(path.read_bytes() for path in (world.folder / "cache").iterdir())
     assert b"hunter2" not in kept
     assert b"hunter2" not in json.dumps(body).encode()
+
+
+class Controllers(FakeCluster):
+    """A cluster whose sealing controller answers verify with one code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code, self.asked = code, 0
+        metadata = {"name": "sealed-secrets-controller", "namespace": "kube-system"}
+        ports = [{"name": "http", "port": 8080}]
+        self.seed({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}})
+
+    def raw(self, method: str, path: str, *, body: bytes = b"", content_type: str = "") -> Answer:
+        assert (method, path.rpartition("/proxy")[2]) == ("POST", "/v1/verify")
+        self.asked += 1
+        return Answer(code=self.code, headers={}, body=b"")
+
+
+def test_live_asks_the_controller_and_leaves_statements(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A no is a hole; a yes is kept, so that the next run asks nothing."""
+    world.prove_possession()
+    no, yes = Controllers(409), Controllers(200)
+    world.cluster = lambda _: no
+    assert world.verify("--live", "-o", "json") == 1
+    world.cluster = lambda _: yes
+    capsys.readouterr()
+    for how in ("controller", "statement"):
+        assert world.verify("--live", "-o", "json") == 0
+        body = json.loads(capsys.readouterr().out)
+        assert [row["how"] for row in body["matrix"] if row["kind"] == "secret"] == [how]
+    assert (no.asked, yes.asked) == (1, 1)
 
 
 def test_escrow_is_refused_in_ci_and_an_override_is_a_finding(
