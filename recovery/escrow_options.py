@@ -54,7 +54,7 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
     named = {**named, "cluster_name": "", "quorum": 0}
     return restore_from(
         given.the_escrow(doors, named),
-        given.the_opening(named),
+        given.the_opening(named, doors),
         witnesses=given.the_witnesses(named),
         accept_stale=options["accept_stale"],
         clock=None if options["rehearsal"] else doors.clock,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Sink,
         SinkAccess,
         WorkTree,
+        Wrapping,
     )
     from secretsops.sources import Access
 
@@ -137,6 +138,12 @@ class RealDoors:
         from secretsops.adapters.slip39 import Slip39
 
         return Slip39()
+
+    def wrapping(self, url: str) -> Wrapping:
+        """Open a key of AWS KMS or Vault transit."""
+        from secretsops.adapters.wrapping import open_wrapping
+
+        return open_wrapping(url)
 
     def sink(self, place: str | SinkAccess) -> Sink:
         """Open an escrow sink by folder path or URL."""

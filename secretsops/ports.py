@@ -541,6 +541,16 @@ class Shares(Protocol):
         """Give the identity; raises `BrokenEscrow` for wrong, damaged or too few shares."""
 
 
+class Wrapping(Protocol):
+    """A key that never leaves its service (KMS, transit). Raises `WorldFailed` when it gives no answer."""
+
+    def wrap(self, content: Plaintext, recipient: str) -> bytes:
+        """Encrypt, bound to a recipient."""
+
+    def unwrap(self, content: bytes, recipient: str) -> Plaintext:
+        """Decrypt; raises `BrokenEscrow` when this key and recipient do not open it."""
+
+
 class Doors(Protocol):
     """What a command may reach, built lazily by the composition root (`secretsops/cli.py`) and faked in tests."""
 
@@ -574,3 +584,6 @@ class Doors(Protocol):
 
     def shares(self) -> Shares:
         """Give splitting among custodians."""
+
+    def wrapping(self, url: str) -> Wrapping:
+        """Open a key of a key service by URL; raises `UsageError` for an unknown scheme."""

@@ -115,7 +115,7 @@ def _prove(
 
         if escrow is None:
             raise UsageError("--escrow needs --from or --config", reason="Usage", hint="name the escrow's sinks")
-        opener = opener_of(escrow, escrow_options.the_opening(options))
+        opener = opener_of(escrow, escrow_options.the_opening(options, doors))
     elif mode == "live":
         opener = _asking_controller(doors, options)
     estate = estate_of(git, doors.renderer(), choice)

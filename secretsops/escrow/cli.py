@@ -14,10 +14,9 @@ from typing import Any
 import click
 
 from secretsops.errors import SecretsOpsError, UsageError
-from secretsops.escrow import backup, custody, options, places, proof
+from secretsops.escrow import backup, custody, options, places, proof, wrapped
 from secretsops.escrow.backup import PASSPHRASE, Order, Outcome
 from secretsops.escrow.ceremony_cli import ceremony, combine
-from secretsops.escrow.identity import read_identities
 from secretsops.escrow.places import Escrow
 from secretsops.escrow.survey import Survey, look, refuse_stale
 from secretsops.escrow.trust_cli import trust
@@ -73,7 +72,7 @@ def verify(doors: Doors, /, **given: Given) -> None:
     outcome = backup.verify(
         found,
         now=doors.clock.now(),
-        opening=options.the_opening(given),
+        opening=options.the_opening(given, doors),
         cluster=None if given["offline"] else options.the_cluster(doors, given),
         witnesses=options.the_witnesses(given),
         proofs=wanted,
@@ -95,7 +94,7 @@ def verify(doors: Doors, /, **given: Given) -> None:
 def restore(doors: Doors, /, **given: Given) -> None:
     """Create the sealing keys of the newest epoch in a cluster, with their states."""
     found, cluster = options.the_escrow(doors, given), options.the_cluster(doors, given)
-    opening = options.the_opening(given)
+    opening = options.the_opening(given, doors)
     if not opening:
         raise UsageError("nothing to open the bundle with", reason="Usage", hint="--identity FILE, or --passphrase")
     if given["claim"]:
@@ -151,7 +150,7 @@ def rotate(doors: Doors, /, **given: Given) -> None:
         found,
         order,
         cluster=None if given["offline"] else options.the_cluster(doors, given),
-        opening=options.the_opening({**given, "recipients": ()}),
+        opening=options.the_opening({**given, "recipients": ()}, doors),
         remove=given["remove"],
         add=[added] if added else [],
     )
@@ -199,8 +198,24 @@ def answer(doors: Doors, /, **given: Given) -> None:
         _say(body, f"{proven.recipient[:40]} is {proven.standing} until {body['until']}", given["output"])
         return
     asked = proof.read_challenge(content, name=given["file"])
-    identities = read_identities(given["identities"])
+    identities = options.the_identities(doors, given["identities"])
     write_output(proof.answer(asked, doors.age().decrypt(proof.ciphertext_of(asked), identities)))
+
+
+@escrow.command(epilog="Example: secretsops escrow wrap --key aws-kms:///alias/escrow?region=eu-west-1 --out id.json")
+@click.option("--key", required=True, help="aws-kms:///KEY?region=… or vault-transit+https://HOST/MOUNT/KEY.")
+@click.option("--out", required=True, metavar="FILE", help="Where the wrapped identity goes.")
+@click.pass_obj
+def wrap(doors: Doors, /, key: str, out: str) -> None:
+    """Make an identity that only a key service can unwrap; prints its recipient.
+
+    Keep the key out of the account and cluster that the escrow is for: what is lost with them opens nothing.
+    """
+    if Path(out).exists():
+        raise UsageError(f"{out} is there already", reason="FileExists", hint="name a new file")
+    recipient, content = wrapped.make(doors.age(), doors.wrapping(key), key)
+    write_atomic(Path(out), content, mode=0o600)
+    write_output(f"{recipient}\n".encode())
 
 
 @escrow.command(epilog="Example: secretsops escrow status --config escrow.yaml -o json")

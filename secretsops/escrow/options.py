@@ -5,7 +5,7 @@ Never here: what the commands do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from secretsops.errors import BrokenEscrow, UsageError
+from secretsops.escrow import wrapped
 from secretsops.escrow.backup import Opening
 from secretsops.escrow.canonical import SIZE_LIMIT
 from secretsops.escrow.config import CONFIG, CREDENTIALS, SIGNER, TRUST, EscrowConfig, read_config
@@ -126,12 +127,24 @@ def the_config(options: Mapping[str, Any]) -> EscrowConfig:
     return read_config(files)
 
 
-def the_opening(options: Mapping[str, Any]) -> Opening:
-    """Give what opens bundles: identity files, or a passphrase asked for on the terminal."""
+def the_opening(options: Mapping[str, Any], doors: Doors) -> Opening:
+    """Give what opens bundles: identity files (wrapped ones by their service), or a passphrase asked for."""
     phrase = None
     if options["passphrase"]:
         phrase = Plaintext(str(click.prompt("Passphrase", hide_input=True, err=True)).encode())
-    return Opening(identities=read_identities(options["identities"]), passphrase=phrase)
+    return Opening(identities=the_identities(doors, options["identities"]), passphrase=phrase)
+
+
+def the_identities(doors: Doors, files: Sequence[str]) -> list[Plaintext]:
+    """Give the identities of files; a wrapped one is unwrapped by the service that it names."""
+    found = []
+    for content in read_identities(files):
+        if wrapped.is_wrapped(content):
+            key, recipient, sealed = wrapped.read(content)
+            found.append(doors.wrapping(key).unwrap(sealed, recipient))
+        else:
+            found.append(content)
+    return found
 
 
 def the_cluster(doors: Doors, options: Mapping[str, Any]) -> Cluster:
