@@ -49,10 +49,10 @@ def main(names: list[str] | None = None) -> None:
         "steady": _steady,
         "latency": _latency,
     }
-    with Sandbox() as world:
-        bench = Bench(world)
-        for name in names or list(cases):
-            cases[name](bench)
+    for name in names or list(cases):
+        # A world for each: the controller would look after what the others left.
+        with Sandbox() as world:
+            cases[name](Bench(world))
 
 
 class Bench:
