@@ -35,6 +35,7 @@ class Reports:
         self._cluster = cluster
         self._observed = observed
         self._clock = clock
+        self._peers_schema = False
         self.emit = emit
 
     def succeed(
@@ -90,9 +91,26 @@ class Reports:
         bound = {"name": binding} if binding else old if isinstance(old, dict) and old else {"name": ""}
         # The whole status is put, because a merge patch cannot write the null of a refreshTime that never was.
         status = {**status, "binding": bound, "refreshTime": status.get("refreshTime")}
-        if status != {**manifest.status, "refreshTime": manifest.status.get("refreshTime")}:
-            written = self._cluster.replace(Manifest({**manifest.body, "status": status}), subresource="status")
-            self._observed.wrote(written)
+        status = without_ours(status) if self._peers_schema else status
+        if status == {**manifest.status, "refreshTime": manifest.status.get("refreshTime")}:
+            return
+        body = Manifest({**manifest.body, "status": status})
+        try:
+            written = self._cluster.replace(body, subresource="status")
+        except Invalid:
+            if without_ours(status) == status:
+                raise
+            # The peer's own CRD is installed, which names the types of conditions: ours are told by events alone.
+            self._peers_schema = True
+            written = self._cluster.replace(
+                Manifest({**body.body, "status": without_ours(status)}), subresource="status"
+            )
+        self._observed.wrote(written)
+
+
+def without_ours(status: dict[str, Any]) -> dict[str, Any]:
+    """Give a status without the conditions that are ours alone."""
+    return {**status, "conditions": [c for c in status.get("conditions") or [] if c.get("type") not in _OURS]}
 
 
 def told_missing(pulls: Sequence[Pull]) -> list[str]:

@@ -9,10 +9,11 @@ import pytest
 from controllers.external_secrets import ExternalSecrets
 from controllers.external_values import Values
 from controllers.stores import Stores
-from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable, TemplateFailed
+from secretsops.errors import Invalid, SecretsOpsError, StoreRefused, StoreUnavailable, TemplateFailed
 from secretsops.external.fallback import FALLBACK_STORES, HOLD, STEADY
 from secretsops.external.generating import Generators
 from secretsops.external.survival import ACCEPT_DROP, FALLBACK, STALE, cause_class, is_outage
+from secretsops.manifest import Manifest
 from secretsops.ports import Fetched
 from secretsops.secret import Plaintext
 from tests.controllers.test_external_secrets import CANARY, PLACE, STORE, World, applied, vault_store
@@ -364,3 +365,28 @@ def test_a_store_that_says_it_is_not_ready_is_asked_all_the_same_where_it_has_a_
     with pytest.raises(StoreUnavailable):
         stores.reconcile(STORE)
     assert applied(world, spine) == "created"
+
+
+def test_where_the_peers_own_crd_is_installed_ready_is_told_all_the_same(
+    world: Worlds, stores: Stores, spine: ExternalSecrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its schema names the types of conditions there may be; then ours are left out, from the first refusal on."""
+    made(world, stores)
+    applied(world, spine)
+    replace, refused = world.replace, []
+
+    def strict(manifest: Manifest, **options: Any) -> Manifest:
+        if any(c["type"] not in {"Ready", "Deleted"} for c in manifest.status.get("conditions") or []):
+            refused.append(manifest.name)
+            raise Invalid("status.conditions[1].type: Unsupported value")
+        return replace(manifest, **options)
+
+    monkeypatch.setattr(world, "replace", strict)
+    world.sources["http://vault"].failure = out()
+    for _ in range(2):
+        world.pass_time(minutes=61)
+        with pytest.raises(StoreUnavailable):
+            spine.reconcile(PLACE)
+    assert world.ready()[:2] == ("False", "SecretSyncedError")
+    assert world.condition(STALE) is None
+    assert refused == ["app"]
