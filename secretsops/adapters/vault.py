@@ -2,7 +2,7 @@
 
 Documents leave as Go's encoding/json writes them (keys sorted, numbers as they were stored), because that is what
 property paths and whole-secret values of the peer are recorded against. A client library would turn numbers into
-floats, read answers of any size, and cost three times the CPU (`README.md` beside `secretsops/external`).
+floats and read answers of any size (`README.md` beside `secretsops/external`).
 
 What never lives here: tokens and logins (`vault_session.py`), property selection, stores as manifests.
 """
