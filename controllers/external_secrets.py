@@ -276,7 +276,7 @@ class ExternalSecrets:
             text = "secret will not be created due to CreationPolicy=Merge"
             return self._succeed(this, "unchanged", reason=MISSING, message=text)
         try:
-            filled = self._filled(wanted, values)
+            filled = self._filled(this, values)
         except SecretsOpsError as error:
             told = told_refusal(error)
             self._reports.fail(this.manifest, *told, wanted=wanted, error=error)
@@ -303,13 +303,15 @@ class ExternalSecrets:
             self._reports.emit(this.manifest, "Normal", action.capitalize(), f"secret {action}")
         return self._succeed(this, action, binding=wanted.target.name)
 
-    def _filled(self, wanted: ExternalSecret, values: Mapping[str, Plaintext]) -> Filled:
+    def _filled(self, this: _Pass, values: Mapping[str, Plaintext]) -> Filled:
         """Give data and metadata: by the template where there is one, else values and marks as they are.
 
         Raises:
             Refused: the template cannot do it. WorldFailed: what it names is not there, or cannot be read.
         """
-        if wanted.target.template is None:
+        wanted = this.wanted
+        frozen = this.live is not None and wanted.target.immutable
+        if wanted.target.template is None or frozen:  # of an immutable target no data is written: nothing to render
             return Filled(values=values, labels=wanted.labels, annotations=wanted.annotations)
         return fill(wanted.target.template, values, template_texts(self._cluster.get, wanted.namespace))
 

@@ -21,6 +21,7 @@ from secretsops.errors import (
     ServerFailure,
     StoreRefused,
     StoreUnavailable,
+    WorldFailed,
 )
 from secretsops.external.model import CREATED_BY, DATA_HASH, FINALIZER, MANAGED
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
@@ -477,6 +478,41 @@ def test_all_or_nothing(world: World, spine: ExternalSecrets) -> None:
     with pytest.raises(StoreRefused):
         applied(world, spine, dataFrom=[{"extract": {"key": "db"}}, {"extract": {"key": "none"}}])
     assert not world.has_secret()
+
+
+def test_a_template_makes_the_secret_and_one_that_breaks_leaves_it(world: World, spine: ExternalSecrets) -> None:
+    """Type, labels and data are the template's; nothing told holds a value, and the last good Secret stays."""
+    good = {"data": {"url": "u:{{ .user }}"}, "metadata": {"labels": {"l": "x"}}, "type": "example.com/db"}
+    assert applied(world, spine, target={"template": good}) == "created"
+    assert world.data() == {"url": f"u:{CANARY}"}
+    assert world.secret()["type"] == "example.com/db"
+    assert world.secret()["metadata"]["labels"]["l"] == "x"
+    broken = {"data": {"url": "{{ fail .user }}"}}
+    assert applied(world, spine, target={"template": broken}) == "refused"
+    assert world.data() == {"url": f"u:{CANARY}"}
+    assert world.ready()[:2] == ("False", "SecretSyncedError")
+    assert CANARY not in str(world.status()) + str(world.events)
+
+
+def test_a_template_waits_for_its_configmap(world: World, spine: ExternalSecrets) -> None:
+    """What is not there may come: the queue tries again, and nothing is written meanwhile."""
+    target = {"template": {"templateFrom": [{"configMap": {"name": "conf", "items": [{"key": "url"}]}}]}}
+    with pytest.raises(WorldFailed):
+        applied(world, spine, target=target)
+    assert not world.has_secret()
+    metadata = {"name": "conf", "namespace": "shop"}
+    world.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"url": "{{ .user }}!"}})
+    assert applied(world, spine, target=target) == "created"
+    assert world.data() == {"url": f"{CANARY}!"}
+
+
+def test_an_immutable_secret_that_is_there_renders_nothing(world: World, spine: ExternalSecrets) -> None:
+    """Compat: nothing of it would be written, so a template that broke since fails nothing."""
+    applied(world, spine, target={"immutable": True, "template": {"data": {"a": "{{ .user }}"}}})
+    broken = {"immutable": True, "template": {"data": {"a": "{{ .nope }}"}}}
+    assert applied(world, spine, target=broken) == "unchanged"
+    assert world.data() == {"a": CANARY}
+    assert world.ready()[:2] == ("True", "SecretSynced")
 
 
 @pytest.mark.parametrize(
