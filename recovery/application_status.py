@@ -71,7 +71,7 @@ def line_of(row: Row) -> dict[str, Any]:
     line: dict[str, Any] = {"version": kind.version, "kind": kind.kind, "name": key.name}
     line |= {"group": kind.group} if kind.group else {}
     line |= {"namespace": key.namespace} if key.namespace else {}
-    wave = wave_of(row.manifest)
+    wave = 0 if row.prune and not row.hook else wave_of(row.manifest)
     line |= {"syncWave": wave} if wave else {}
     if row.hook:
         # Compat: a finished hook is listed as to be pruned, and never is.
