@@ -320,7 +320,7 @@ def _latency(bench: Bench) -> None:
             loaded = _waits(bench, "loaded")
     say("applied until its Secret, idle", f"{statistics.median(idle) * 1000:.0f} ms median", "budget 50; the peer 44")
     say(
-        "  while 2,000 others refresh",
+        f"  while {MANY:,} others refresh",
         f"{statistics.median(loaded) * 1000:.0f} ms median",
         "budget 50; the peer minutes",
     )
