@@ -402,7 +402,12 @@ def test_a_stray_first_key_is_set_aside_when_a_restore_comes_first() -> None:
     assert world.sealing().fingerprint == restored.fingerprint  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("seed", range(10))
+def seeds(quick: int) -> list[Any]:
+    """Give 100 seeds, the first ones for every run."""
+    return [pytest.param(seed, marks=[pytest.mark.nightly] if seed >= quick else []) for seed in range(100)]
+
+
+@pytest.mark.parametrize("seed", seeds(10))
 def test_two_living_clusters(seed: int) -> None:
     """The one that was replaced goes on opening and mints nothing, also when its renewal was under way."""
     chance = random.Random(seed)
@@ -436,10 +441,7 @@ def test_two_living_clusters(seed: int) -> None:
     assert held_up["status"] == "Fenced"
 
 
-SEEDS = [pytest.param(seed, marks=[pytest.mark.nightly] if seed >= 20 else []) for seed in range(100)]
-
-
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", seeds(20))
 def test_killed_at_any_write(seed: int) -> None:
     """First key and two renewals: never a served key without receipt, never two actives for one renewal."""
     chance = random.Random(seed)
