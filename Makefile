@@ -41,6 +41,7 @@ bench: $(VENV)/.installed
 
 nightly: $(VENV)/.installed
 	$(BIN)/python -m pytest --nightly $(ARGS)
+	$(BIN)/python -m pytest --cluster embedded tests/conformance $(ARGS)
 
 lock: $(VENV)/.installed
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \

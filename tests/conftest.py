@@ -40,12 +40,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--nightly` runs the long tests as well."""
+    """`--nightly` runs the long tests as well; `--cluster embedded` runs what needs a cluster on the stand-in."""
     parser.addoption("--nightly", action="store_true", help="run the tests marked nightly as well")
+    parser.addoption("--cluster", choices=["real", "embedded"], default="real", help="what `control_plane` is")
+    parser.addoption(
+        "--tenth", action="store_true", help="run every tenth e2e case of each test function, and no other"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave nightly tests out unless asked for."""
+    """Leave nightly tests out unless asked for; with --tenth nine of ten e2e cases, and all that are none."""
+    if config.getoption("--tenth"):
+        by_function: dict[str, list[pytest.Item]] = {}
+        for item in (each for each in items if each.get_closest_marker("e2e")):
+            by_function.setdefault(item.nodeid.partition("[")[0], []).append(item)
+        kept = [item for group in by_function.values() for item in group[::10]]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
     if not config.getoption("--nightly"):
         for item in items:
             if item.get_closest_marker("nightly"):
@@ -54,7 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the control plane before the first test, outside any test's time limit: cold it takes 6 minutes."""
-    if session.config.getoption("collectonly"):
+    if session.config.getoption("collectonly") or session.config.getoption("--cluster") == "embedded":
         return
     if any(CONTROL_PLANES & set(getattr(item, "fixturenames", ())) for item in session.items):
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
@@ -73,8 +84,10 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def control_plane_binaries() -> None:
-    """Skip without a control plane; fail where there must be one."""
+def control_plane_binaries(pytestconfig: pytest.Config) -> None:
+    """Skip without a control plane; fail where there must be one. On the stand-in none is needed."""
+    if pytestconfig.getoption("--cluster") == "embedded":
+        return
     try:
         find_binaries()
     except WorldFailed as error:
@@ -85,15 +98,17 @@ def control_plane_binaries() -> None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(sandbox: Sandbox, control_plane_binaries: None) -> ControlPlane:
+def control_plane(
+    sandbox: Sandbox, control_plane_binaries: None, pytestconfig: pytest.Config
+) -> ControlPlane | EmbeddedCluster:
     """Give the session's cluster: API server with RBAC and audit log, etcd, controller manager; shared by all tests."""
-    cluster = sandbox.cluster("tests", audit=True, nodes=False)
-    assert isinstance(cluster, ControlPlane)
+    cluster = sandbox.cluster("tests", audit=True, nodes=False, kind=pytestconfig.getoption("--cluster"))
+    assert isinstance(cluster, ControlPlane | EmbeddedCluster)
     return cluster
 
 
 @pytest.fixture(scope="session")
-def control_plane_with_nodes(control_plane: ControlPlane) -> ControlPlane:
+def control_plane_with_nodes(control_plane: ControlPlane | EmbeddedCluster) -> ControlPlane | EmbeddedCluster:
     """Give the same cluster with scheduler, kwok and a Node, so that workloads become ready."""
     control_plane.start_nodes()
     return control_plane

@@ -104,6 +104,8 @@ def check(kind: Kind, body: Mapping[str, Any], old: Mapping[str, Any] | None) ->
         yield from _unchanged(kind, body, old)
     if kind.storage == ("", "Service"):
         yield from _ports(body)
+    if kind.kind in ("Role", "ClusterRole"):
+        yield from _grants(kind, body)
     if kind.kind == "CustomResourceDefinition":
         yield from _definition(body)
 
@@ -223,6 +225,22 @@ def _at(body: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         body = body.get(name) if isinstance(body, dict) else None
     return body
+
+
+def _grants(kind: Kind, body: Mapping[str, Any]) -> Iterable[Problem]:
+    for place, rule in enumerate(body.get("rules") or []):
+        if not rule.get("verbs"):
+            text = "Required value: verbs must contain at least one value"
+            yield Problem(f"rules[{place}].verbs", "FieldValueRequired", text)
+        if rule.get("nonResourceURLs"):
+            if kind.namespaced:
+                text = "Invalid value: namespaced rules cannot apply to non-resource URLs"
+                yield Problem(f"rules[{place}].nonResourceURLs", "FieldValueInvalid", text)
+            continue
+        for field, text in (("apiGroups", "resource rules must supply at least one api group"),
+                            ("resources", "resource rules must supply at least one resource")):  # fmt: skip
+            if not rule.get(field):
+                yield Problem(f"rules[{place}].{field}", "FieldValueRequired", f"Required value: {text}")
 
 
 def _ports(body: Mapping[str, Any]) -> Iterable[Problem]:
