@@ -12,6 +12,7 @@ import pytest
 
 from controllers.external_parts import build
 from controllers.external_secrets import ExternalSecrets
+from controllers.fence import Fence
 from controllers.stores import Stores
 from secretsops.errors import (
     Conflict,
@@ -681,9 +682,10 @@ def test_a_ca_bundle_may_come_from_a_config_map(world: World, stores: Stores) ->
 
 def test_the_part_watches_what_concerns_it_and_keeps_no_values(world: World) -> None:
     """A Secret wakes its ExternalSecret, a store itself and those that failed on it; Secrets are kept without data."""
-    pytest.importorskip("controllers.loop", exc_type=ImportError)
     doors = SimpleNamespace(secret_source=world.open)
-    runtime = SimpleNamespace(cluster=world, clock=world, doors=doors, options={}, events=lambda _: world.emit)
+    runtime = SimpleNamespace(
+        cluster=world, clock=world, doors=doors, options={}, events=lambda _: world.emit, fence=Fence()
+    )
     part, *_ = build(runtime)  # type: ignore[arg-type]
     watched = {which.selection.kind.kind: which for which in part.watched}
     assert set(watched) == {
