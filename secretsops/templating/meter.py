@@ -33,7 +33,7 @@ class Limits:
     """Levels of a value that is printed, encoded, compared or copied; a dict can hold itself."""
     keys: int = 3
     """Private keys one rendering may generate; RSA 4096 counts as two, DSA as three: they take seconds."""
-    digests: int = 10
+    digests: int = 8
     """Slow digests of passwords (bcrypt, PKCS#12; scrypt counts as two) one rendering may compute: a second of them."""
 
 

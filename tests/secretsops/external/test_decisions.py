@@ -68,17 +68,17 @@ def test_data_from_comes_before_data_and_entries_may_name_their_store() -> None:
 
 
 @pytest.mark.parametrize(
-    "part",
+    ("target", "reason"),
     [
-        {"target": {"template": {"engineVersion": "v1", "data": {"a": "b"}}}},
-        {"target": {"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}},
+        ({"template": {"engineVersion": "v1", "data": {"a": "b"}}}, "Unsupported"),
+        ({"manifest": {"apiVersion": "v1", "kind": "ConfigMap"}}, "GenericTarget"),
     ],
 )
-def test_what_is_not_built_is_refused_by_name(part: dict[str, Any]) -> None:
+def test_what_is_not_built_is_refused_by_name(target: dict[str, Any], reason: str) -> None:
     """Nothing is left out of a Secret in silence."""
     with pytest.raises(InvalidManifest) as caught:
-        read(external(**part))
-    assert caught.value.reason == "Unsupported"
+        read(external(target=target))
+    assert caught.value.reason == reason
 
 
 @pytest.mark.parametrize(
