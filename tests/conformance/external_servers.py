@@ -28,6 +28,9 @@ NAMED = frozenset(
 """The placeholders that are filled in."""
 
 
+_WHOLE_TIME = len("2026-01-01T00:00:00.123456789Z")
+
+
 @dataclass
 class Servers:
     """Everything that stands outside the cluster, and the cluster as a stranger sees it."""
@@ -67,11 +70,24 @@ class Servers:
             if tls:
                 self.tls.call(method, path, body)
             else:
-                vault_call(self.bao.url, self.bao.token, method, path, body)
+                self._vault_as_recorded(method, path, body)
         except urllib.error.HTTPError as error:
             error.close()
             return False
         return True
+
+    def _vault_as_recorded(self, method: str, path: str, body: Any) -> None:
+        """Call OpenBao; a first version whose time is written short is written anew.
+
+        Go leaves trailing zeros of a fraction out, so one time in ten has fewer characters than the recorded one, and a
+        recorded template asks for their number.
+        """
+        for _ in range(10):
+            data = vault_call(self.bao.url, self.bao.token, method, path, body).get("data") or {}
+            made = str(data.get("created_time") or "")
+            if not (method == "POST" and data.get("version") == 1 and made and len(made) < _WHOLE_TIME):
+                return
+            vault_call(self.bao.url, self.bao.token, "DELETE", path.replace("/data/", "/metadata/", 1))
 
     def aws(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
         """Call the emulation in the SDK's naming."""
