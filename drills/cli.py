@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from drills.scenario import read_scenario
+from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, UsageError, WorldFailed
 from secretsops.files import write_atomic, write_output
 from secretsops.manifest import dump
@@ -56,7 +57,7 @@ def demo(doors: Doors, /, kind: str, keep: bool, report: str | None, world: str 
     return 0 if _carry_out(doors, shipped(STORY), shipped_files(), how).held else 1
 
 
-@click.group(epilog="Example: secretsops drill run cluster-lost --report drill.json")
+@click.group(cls=CommandGroup, epilog="Example: secretsops drill run cluster-lost --report drill.json")
 def drill() -> None:
     """Rehearse a disaster and measure it."""
 

@@ -26,6 +26,7 @@ from recovery.proof.rehearse_command import rehearse
 from recovery.proof.verify_command import verify
 from recovery.roots import Choice, choose, estate_of
 from recovery.walk import walk
+from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, UsageError
 from secretsops.files import read_input, write_output
 from secretsops.manifest import Manifest, load_all
@@ -34,7 +35,9 @@ from secretsops.ports import ClusterTarget, Doors
 STAGES = {stage.name.lower(): stage for stage in Stage}
 
 
-@click.group(epilog="Example: secretsops recover plan --repo https://git.example/estate.git --path root.yaml")
+@click.group(
+    cls=CommandGroup, epilog="Example: secretsops recover plan --repo https://git.example/estate.git --path root.yaml"
+)
 def recover() -> None:
     """Plan and carry out a rebuild from Git."""
 

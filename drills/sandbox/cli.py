@@ -24,6 +24,7 @@ import click
 
 from drills.sandbox.backend import Backend
 from drills.sandbox.world import Sandbox
+from secretsops.command_group import CommandGroup
 from secretsops.errors import MissingExtra, Refused, Timeout, UsageError, WorldFailed
 from secretsops.files import write_atomic, write_output
 
@@ -40,7 +41,7 @@ _output_option = click.option(
 )
 
 
-@click.group(epilog="Example: secretsops sandbox up --detach")
+@click.group(cls=CommandGroup, epilog="Example: secretsops sandbox up --detach")
 def sandbox() -> None:
     """Start a disposable cluster, Vault, AWS and Git on loopback."""
 

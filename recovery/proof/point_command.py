@@ -22,6 +22,7 @@ from recovery.points import Chart, Moment, RecoveryPoint, as_of, differences, lo
 from recovery.roots import Choice, estate_of
 from recovery.walk import Estate
 from secretsops import __version__
+from secretsops.command_group import CommandGroup
 from secretsops.errors import InvalidManifest, SyncRefused, UsageError
 from secretsops.files import read_input, write_atomic, write_output
 from secretsops.manifest import load_values
@@ -34,7 +35,10 @@ _KEY = click.option(
 )
 
 
-@click.group(epilog="Example: secretsops recover point write --repo https://git.example/estate.git --to ./points")
+@click.group(
+    cls=CommandGroup,
+    epilog="Example: secretsops recover point write --repo https://git.example/estate.git --to ./points",
+)
 def point() -> None:
     """Write and prove recovery points: lock files of a moment that can be rebuilt."""
 

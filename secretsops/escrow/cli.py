@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from secretsops.command_group import CommandGroup
 from secretsops.errors import SecretsOpsError, UsageError
 from secretsops.escrow import backup, custody, options, places, proof, wrapped
 from secretsops.escrow.backup import PASSPHRASE, Order, Outcome
@@ -28,7 +29,7 @@ Given = Any
 """The options of a command by name, as click hands them over."""
 
 
-@click.group(epilog="Example: secretsops escrow create --recipient age1... --to /mnt/escrow")
+@click.group(cls=CommandGroup, epilog="Example: secretsops escrow create --recipient age1... --to /mnt/escrow")
 def escrow() -> None:
     """Back up, prove and restore the sealing keys."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, UsageError
 from secretsops.escrow import trust as roots
 from secretsops.escrow.canonical import SIZE_LIMIT
@@ -22,7 +23,8 @@ _ROLES = click.Choice([role.value for role in roots.Role])
 
 
 @click.group(
-    epilog="Example: secretsops escrow trust init --root alice=alice.key --root bob=ssh-ed25519\\ AAAA... trust.json"
+    cls=CommandGroup,
+    epilog="Example: secretsops escrow trust init --root alice=alice.key --root bob=ssh-ed25519\\ AAAA... trust.json",
 )
 def trust() -> None:
     """Say who may sign bundles, claims, recovery points, commits and evidence."""

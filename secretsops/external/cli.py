@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from secretsops.command_group import CommandGroup
 from secretsops.errors import InvalidManifest, UsageError
 from secretsops.files import write_output
 from secretsops.manifest import Manifest, load_all
@@ -41,7 +42,7 @@ def _files(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(epilog="Example: secretsops external check app.yaml stores.yaml")
+@click.group(cls=CommandGroup, epilog="Example: secretsops external check app.yaml stores.yaml")
 def external() -> None:
     """Try ExternalSecrets before they are applied, with the same store manifests."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from secretsops.command_group import CommandGroup
 from secretsops.errors import Forbidden, InvalidManifest, Refused, UsageError
 from secretsops.files import write_atomic, write_output
 from secretsops.sealing.modes import warn
@@ -40,7 +41,9 @@ SHOWN = 20
 """Items named at most in a refusal; all with -o json."""
 
 
-@click.group(context_settings=_SETTINGS, epilog="Example: seal keys usage . --recovery-private-key keys.yaml")
+@click.group(
+    cls=CommandGroup, context_settings=_SETTINGS, epilog="Example: seal keys usage . --recovery-private-key keys.yaml"
+)
 def keys() -> None:
     """Look after the sealing keys: which is used where, and retire them."""
 
