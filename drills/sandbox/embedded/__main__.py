@@ -33,8 +33,9 @@ from drills.sandbox.embedded.journal import Journal
 from drills.sandbox.embedded.kinds import Kinds
 from drills.sandbox.embedded.proxy import Proxy
 from drills.sandbox.embedded.store import Store
-from drills.sandbox.embedded.verbs import Options, Target, Verbs
+from drills.sandbox.embedded.verbs import Verbs
 from drills.sandbox.embedded.workloads import Workloads
+from drills.sandbox.embedded.writes import Options, Target
 
 
 def _now() -> dt.datetime:

@@ -36,7 +36,8 @@ from drills.sandbox.embedded.proxy import Proxy
 from drills.sandbox.embedded.status import Refused, bad_request, no_such_path, not_found, success
 from drills.sandbox.embedded.store import Entry, Store, dumps, shown
 from drills.sandbox.embedded.tables import table
-from drills.sandbox.embedded.verbs import APPLY_PATCH, NAMESPACE, Deletion, Done, Options, Target, Verbs
+from drills.sandbox.embedded.verbs import Verbs
+from drills.sandbox.embedded.writes import APPLY_PATCH, NAMESPACE, Deletion, Done, Options, Target
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import load_all
 
@@ -476,7 +477,7 @@ def _written(done: Done) -> Response:
     if done.warnings:
         told = [each.replace('"', '\\"') for each in done.warnings]
         headers = {"Warning": ", ".join(f'299 - "{each}"' for each in told)}
-    return Response(code=201 if done.created else 200, body=dumps(done.body), headers=headers)
+    return Response(code=201 if done.created else 200, body=done.raw, headers=headers)
 
 
 def _scale_of(kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:

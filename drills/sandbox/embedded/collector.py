@@ -13,7 +13,9 @@ from typing import Any
 
 from drills.sandbox.embedded.status import Refused
 from drills.sandbox.embedded.store import Change, Name, Storage, Store
-from drills.sandbox.embedded.verbs import CRD, CRD_FINALIZER, NAMESPACE, Deletion, Options, Target, Verbs
+from drills.sandbox.embedded.strategy import CRD_FINALIZER
+from drills.sandbox.embedded.verbs import Verbs
+from drills.sandbox.embedded.writes import CRD, MERGE_PATCH, NAMESPACE, Deletion, Options, Target
 
 _ABSENT_AFTER = 0.3
 """Seconds until an owner that is not there counts as gone: it may come in the same breath."""
@@ -158,4 +160,4 @@ class Collector:
         if kind is not None:
             target = Target(kind=kind, namespace=place[1][0], name=place[1][1])
             with contextlib.suppress(Refused):
-                self._verbs.patch(target, dict(patch), "application/merge-patch+json", Options(manager=_MANAGER))
+                self._verbs.patch(target, dict(patch), MERGE_PATCH, Options(manager=_MANAGER))

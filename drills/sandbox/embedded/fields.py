@@ -99,6 +99,20 @@ def _walk(schema: Schema | None, value: Any, path: Path, found: dict[Path, Any],
         found[path] = value
 
 
+def repeated(schema: Schema | None, value: Any, path: Path = ()) -> Iterable[tuple[Path, str]]:
+    """Give lists of a configuration in which an element comes twice, with the element (`typed/validate.go`)."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from repeated(schema.child(key) if schema is not None else None, part, (*path, f"f:{key}"))
+    elif isinstance(value, list) and schema is not None:
+        elements = [element_of(schema, item) for item in value]
+        yield from (
+            (path, element) for place, element in enumerate(elements) if element and element in elements[:place]
+        )
+        for element, item in zip(elements, value, strict=True):
+            yield from repeated(schema.items, item, (*path, element))
+
+
 # --- merging -------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from drills.sandbox.embedded.store import Change, Store, dumps
-from drills.sandbox.embedded.verbs import CRD
+from drills.sandbox.embedded.writes import CRD
 
 
 class Journal:

@@ -57,6 +57,11 @@ class Kind:
         return ("", "Event") if self.kind == "Event" else (self.group, self.kind)
 
     @property
+    def head(self) -> int:
+        """Give the bytes that an object's JSON begins with, up to what is its own."""
+        return len(f'{{"apiVersion":"{self.api_version}","kind":"{self.kind}",')
+
+    @property
     def counted(self) -> bool:
         """Whether metadata.generation counts changes."""
         return self.custom or self.kind in _COUNTED

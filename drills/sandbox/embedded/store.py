@@ -40,13 +40,7 @@ class Entry:
 
     def in_list(self, kind: Kind) -> bytes:
         """Give the object's JSON as an item of a list, where built-in kinds do not repeat what they are."""
-        if kind.custom:
-            return self.json(kind)
-        found = self.raw.get("")
-        if found is None:
-            body = {key: value for key, value in self.body.items() if key not in ("apiVersion", "kind")}
-            found = self.raw[""] = dumps(body)
-        return found
+        return self.json(kind) if kind.custom else b"{" + self.json(kind)[kind.head :]
 
 
 class Change(NamedTuple):
@@ -182,7 +176,7 @@ def gone(version: int, oldest: int) -> Refused:
 
 def shown(kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
     """Give an object in a version of its kind; its parts are those that are stored, not copies."""
-    head = {"apiVersion": kind.api_version, "kind": kind.kind}
+    head = {"apiVersion": kind.api_version, "kind": kind.kind}  # first: lists leave them out by their length
     return {**head, **{key: value for key, value in body.items() if key not in head}}
 
 

@@ -8,35 +8,33 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-import ipaddress
 import secrets
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from drills.sandbox.embedded import fields, rules
-from drills.sandbox.embedded.defaults import fill_in
+from drills.sandbox.embedded.decoding import decoded
 from drills.sandbox.embedded.kinds import Kind, metadata_schema
 from drills.sandbox.embedded.patches import json_patch, merge_patch, strategic_patch
-from drills.sandbox.embedded.schema import Problem, add_structs, check, drop_empty, drop_nulls, fill, prune
-from drills.sandbox.embedded.status import (
-    Refused,
-    already_exists,
-    bad_request,
-    conflict,
-    forbidden,
-    invalid,
-    not_found,
+from drills.sandbox.embedded.schema import Problem, check, drop_empty, fill
+from drills.sandbox.embedded.status import Refused, already_exists, bad_request, conflict, forbidden, invalid, not_found
+from drills.sandbox.embedded.store import Entry, Store, shown
+from drills.sandbox.embedded.strategy import Strategy
+from drills.sandbox.embedded.writes import (
+    APPLY_PATCH,
+    CRD,
+    JSON_PATCH,
+    MERGE_PATCH,
+    NAMESPACE,
+    STRATEGIC_PATCH,
+    Body,
+    Deletion,
+    Done,
+    Options,
+    Target,
 )
-from drills.sandbox.embedded.store import Store, shown
-
-Body = dict[str, Any]
-
-JSON_PATCH = "application/json-patch+json"
-MERGE_PATCH = "application/merge-patch+json"
-STRATEGIC_PATCH = "application/strategic-merge-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 
 _PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH)
 _CREATED_BY_UPDATE = frozenset({
@@ -47,60 +45,15 @@ _MODIFIED = "the object has been modified; please apply your changes to the late
 _KEPT = ("uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp",
          "deletionGracePeriodSeconds", "namespace", "generateName")  # fmt: skip
 _GRACE = 30
-CRD = ("apiextensions.k8s.io", "CustomResourceDefinition")
-NAMESPACE = ("", "Namespace")
-CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What a request is about."""
-
-    kind: Kind
-    namespace: str = ""
-    name: str = ""
-    subresource: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How it is to be done: the query of a request."""
-
-    manager: str = "unknown"
-    dry_run: bool = False
-    force: bool = False
-    validation: str = "Warn"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deletion:
-    """`DeleteOptions`."""
-
-    propagation: str = "Background"
-    uid: str = ""
-    resource_version: str = ""
-    grace: int | None = None
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a write led to: the object as it is now, what is worth a warning, and whether it is new."""
-
-    body: Body
-    warnings: tuple[str, ...] = ()
-    created: bool = False
 
 
 class Verbs:
     """Writes to one store."""
 
-    def __init__(self, store: Store, now: Callable[[], dt.datetime], services: str = "10.96.0.0/16") -> None:
+    def __init__(self, store: Store, now: Callable[[], dt.datetime]) -> None:
         self._store = store
         self._now = now
-        self._network = ipaddress.ip_network(services)
-        self._next_address = 10
-        self._next_port = 30000
+        self._strategy = Strategy(store)
 
     # --- create ----------------------------------------------------------------------------------------
 
@@ -110,7 +63,7 @@ class Verbs:
         Raises:
             Refused: it is there already, its namespace is not, or it is not valid.
         """
-        new, warnings = self._decoded(target, body, options)
+        new, warnings = decoded(target, body, options)
         if new["metadata"].get("resourceVersion"):
             raise Refused(500, "", "resourceVersion should not be set on objects to be created")
         return self._create(target, new, options, warnings)
@@ -131,22 +84,21 @@ class Verbs:
         metadata["creationTimestamp"] = self._time()
         if kind.counted:
             metadata["generation"] = 1
-        self._filled(kind, new)
+        self._strategy.fill(kind, new)
         if owners is None:
             by = fields.Owner(options.manager, "Update", kind.api_version)
             given = {field: value for field, value in new.items() if field != "status" or not kind.has_status}
             owners = fields.taken_by_update(kind.schema, {}, given, {}, by, now=self._time())
-        self._born(kind, new, dry_run=options.dry_run)
+        self._strategy.complete(kind, new, now=self._time(), dry_run=options.dry_run)
         self._judge(kind, new, None)
         if self._store.find(kind.storage, target.namespace, name):
             raise already_exists(kind.plural, kind.group, name)
         metadata["managedFields"] = fields.managed_fields(owners)
         if options.dry_run:
-            return Done(shown(kind, new), tuple(warnings), created=True)
+            return Done(kind, Entry(new, self._store.version), tuple(warnings), created=True)
         if kind.storage == CRD:
             self._store.kinds.define(new)
-        entry = self._store.put(kind.storage, new)
-        return Done(shown(kind, entry.body), tuple(warnings), created=True)
+        return Done(kind, self._store.put(kind.storage, new), tuple(warnings), created=True)
 
     def _open_namespace(self, target: Target) -> None:
         if not target.kind.namespaced:
@@ -160,58 +112,6 @@ class Verbs:
                      "field": "metadata.namespace"}  # fmt: skip
             raise forbidden(message, causes=[cause])
 
-    @staticmethod
-    def _filled(kind: Kind, new: Body) -> None:
-        """Fill in what reading into Go's types does: defaults, no empty maps, structs by value."""
-        if not kind.custom:
-            rules.prepare(kind, new)
-            drop_empty(kind.schema, new)
-            fill_in(kind.storage, new)
-            add_structs(kind.schema, new)
-
-    def _born(self, kind: Kind, new: Body, *, dry_run: bool) -> None:
-        """Fill in what a new object is given: addresses, conditions of a definition, what admission adds."""
-        if kind.custom:
-            return
-        if kind.storage == ("", "Pod"):
-            self._known_account(new)
-        if kind.storage == ("", "Service"):
-            self._addressed(new, dry_run=dry_run)
-        if kind.storage == ("batch", "Job") and not new["spec"].get("manualSelector"):
-            _select_own(new)
-        if kind.storage == CRD:
-            new["metadata"].setdefault("finalizers", []).append(CRD_FINALIZER)
-            new["status"] = _accepted(new, self._time())
-
-    def _known_account(self, pod: Body) -> None:
-        """Refuse a Pod whose service account is not there (yet), as the admission plugin does."""
-        namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
-        if self._store.find(("", "ServiceAccount"), namespace, account) is None:
-            name = pod["metadata"].get("name", "")
-            what = f'pods "{name}" is forbidden: error looking up service account {namespace}/{account}: '
-            raise forbidden(f'{what}serviceaccount "{account}" not found', name=name, kind="pods")
-
-    def _addressed(self, new: Body, *, dry_run: bool) -> None:
-        """Give a Service its cluster address and node ports."""
-        spec = new["spec"]
-        if spec["type"] != "ExternalName" and not spec.get("clusterIP"):
-            taken = {entry.body["spec"].get("clusterIP") for _, entry in self._store.entries(("", "Service"))}
-            number = self._next_address
-            while str(self._network[number]) in taken:
-                number += 1
-            if not dry_run:
-                self._next_address = number + 1
-            spec["clusterIP"] = str(self._network[number])
-        if spec.get("clusterIP"):
-            spec.setdefault("clusterIPs", [spec["clusterIP"]])
-            spec.setdefault("ipFamilies", ["IPv4"])
-            spec.setdefault("ipFamilyPolicy", "SingleStack")
-        if spec["type"] in ("NodePort", "LoadBalancer"):
-            for port in spec.get("ports") or []:
-                if not port.get("nodePort"):
-                    port["nodePort"] = self._next_port
-                    self._next_port += not dry_run
-
     # --- update and patches ----------------------------------------------------------------------------
 
     def update(self, target: Target, body: Body, options: Options) -> Done:
@@ -221,7 +121,7 @@ class Verbs:
             Refused: it is not there, somebody else was faster, or it is not valid.
         """
         kind = target.kind
-        new, warnings = self._decoded(target, body, options)
+        new, warnings = decoded(target, body, options)
         if kind.kind in _CREATED_BY_UPDATE and self._store.find(kind.storage, target.namespace, target.name) is None:
             return self._create(target, new, options, warnings)
         old = self._found(target)
@@ -240,7 +140,7 @@ class Verbs:
             told = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise Refused(415, "UnsupportedMediaType", told)
         old = self._found(target)
-        before = copy.deepcopy(shown(kind, old))
+        before = copy.deepcopy(shown(kind, old.body))
         if content_type == JSON_PATCH:
             new = json_patch(before, patch)
         elif not isinstance(patch, dict):
@@ -249,8 +149,8 @@ class Verbs:
             new = merge_patch(before, patch)
         else:
             new = strategic_patch(kind.schema, before, copy.deepcopy(patch))
-        decoded, warnings = self._decoded(target, new, options)
-        return self._update(target, old, decoded, options, warnings)
+        body, warnings = decoded(target, new, options)
+        return self._update(target, old, body, options, warnings)
 
     def apply(self, target: Target, body: Body, options: Options) -> Done:
         """Server-side apply: set what is named, drop what this manager named before.
@@ -266,7 +166,7 @@ class Verbs:
             raise bad_request("metadata.managedFields must be nil")
         if "name" not in body.setdefault("metadata", {}):
             body["metadata"]["name"] = target.name
-        wanted, warnings = self._decoded(target, body, options, partial=True)
+        wanted, warnings = decoded(target, body, options, partial=True)
         if target.subresource == "status":
             wanted = {key: wanted[key] for key in ("apiVersion", "kind", "metadata", "status") if key in wanted}
         elif kind.has_status:
@@ -288,15 +188,13 @@ class Verbs:
             drop_empty(metadata_schema(), new["metadata"])
             fill(kind.schema, new)
         if entry is None:
-            done = self._create(target, copy.deepcopy(new), options, warnings, result.owners)
-        else:
-            done = self._update(target, entry.body, copy.deepcopy(new), options, warnings, result.owners)
-        return done
+            return self._create(target, copy.deepcopy(new), options, warnings, result.owners)
+        return self._update(target, entry, copy.deepcopy(new), options, warnings, result.owners)
 
     def scale(self, target: Target, replicas: int, options: Options) -> Done:
         """Set the replicas of what has a scale; gives the whole object."""
         old = self._found(target)
-        new = copy.deepcopy(shown(target.kind, old))
+        new = copy.deepcopy(shown(target.kind, old.body))
         path = target.kind.scale_paths.get("specReplicasPath", ".spec.replicas").split(".")[1:]
         place = new
         for name in path[:-1]:
@@ -307,14 +205,14 @@ class Verbs:
     def _update(
         self,
         target: Target,
-        old: Body,
+        entry: Entry,
         new: Body,
         options: Options,
         warnings: list[str],
         owners: fields.Owners | None = None,
         manager_of: str = "",
     ) -> Done:
-        kind = target.kind
+        kind, old = target.kind, entry.body
         metadata = new["metadata"]
         _same_incarnation(target, old, metadata)
         for field in _KEPT:
@@ -324,10 +222,7 @@ class Verbs:
         new = self._other_half(target, old, new)
         metadata = new["metadata"]
         if not kind.custom and not target.subresource:
-            _carry_over(kind, old, new)
-            self._filled(kind, new)
-            if kind.storage == ("", "Service"):
-                self._addressed(new, dry_run=options.dry_run)
+            self._strategy.adapt(kind, old, new, dry_run=options.dry_run)
         if owners is None:
             by = fields.Owner(options.manager, "Update", kind.api_version, target.subresource or manager_of)
             told = fields.owners_of(new) if metadata.get("managedFields") else fields.owners_of(old)
@@ -341,15 +236,15 @@ class Verbs:
         if metadata.get("deletionTimestamp"):
             self._no_new_finalizers(kind, old, new)
         if options.dry_run:
-            return Done(shown(kind, new), tuple(warnings))
+            return Done(kind, Entry(new, entry.version), tuple(warnings))
         if {**new, "apiVersion": ""} == {**old, "apiVersion": ""}:
-            return Done(shown(kind, old), tuple(warnings))
+            return Done(kind, entry, tuple(warnings))
         name = (str(metadata.get("namespace") or ""), str(metadata["name"]))
         if _is_over(kind, metadata):
-            return Done(shown(kind, self._store.drop(kind.storage, *name, new).body), tuple(warnings))
+            return Done(kind, self._store.drop(kind.storage, *name, new), tuple(warnings))
         if kind.storage == CRD and not target.subresource:
             self._store.kinds.define(new)
-        return Done(shown(kind, self._store.put(kind.storage, new).body), tuple(warnings))
+        return Done(kind, self._store.put(kind.storage, new), tuple(warnings))
 
     def _other_half(self, target: Target, old: Body, new: Body) -> Body:
         """Writes to the main resource leave status alone, writes to status everything else."""
@@ -389,7 +284,7 @@ class Verbs:
             Refused: it is not there, or a precondition does not hold.
         """
         kind = target.kind
-        old = self._found(target)
+        old = self._found(target).body
         for field, wanted, word in (
             ("uid", how.uid, "UID"),
             ("resourceVersion", how.resource_version, "ResourceVersion"),
@@ -429,59 +324,11 @@ class Verbs:
 
     # --- steps -----------------------------------------------------------------------------------------
 
-    def _found(self, target: Target) -> Body:
+    def _found(self, target: Target) -> Entry:
         entry = self._store.find(target.kind.storage, target.namespace, target.name)
         if entry is None:
             raise not_found(target.kind.plural, target.kind.group, target.name)
-        return entry.body
-
-    def _decoded(self, target: Target, body: Any, options: Options, *, partial: bool = False) -> tuple[Body, list[str]]:
-        """Read a body into the shape of its kind: what is unknown is dropped, warned about or refused."""
-        kind = target.kind
-        if not isinstance(body, dict):
-            raise bad_request("couldn't get version/kind; json parse error: the body is no object")
-        body.setdefault("apiVersion", kind.api_version)
-        body.setdefault("kind", kind.kind)
-        if (body["apiVersion"], body["kind"]) != (kind.api_version, kind.kind):
-            raise bad_request(
-                f"the API version in the data ({body['apiVersion']}, Kind={body['kind']}) does not match the expected "
-                f"API version ({kind.api_version}, Kind={kind.kind})"
-            )
-        metadata = body.get("metadata")
-        if metadata is None:
-            metadata = body["metadata"] = {}
-        if not isinstance(metadata, dict):
-            raise bad_request("metadata has to be an object")
-        place = str(metadata.get("namespace") or "")
-        if kind.namespaced and place and place != target.namespace:
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-        if target.name and metadata.get("name") not in (None, "", target.name):
-            raise bad_request(
-                f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({target.name})"
-            )
-        if target.name:
-            metadata["name"] = target.name
-        metadata.pop("namespace", None)
-        if kind.namespaced:
-            metadata["namespace"] = target.namespace
-        drop_nulls(kind.schema, body)
-        dropped = list(prune(kind.schema, body))
-        if partial:
-            _typed(target, body, dropped)
-            return body, []
-        warnings = [f'unknown field "{path}"' for path in dropped] if options.validation != "Ignore" else []
-        if warnings and options.validation == "Strict":
-            raise bad_request(f"{_about(body)}strict decoding error: {', '.join(warnings)}")
-        if kind.custom:
-            drop_empty(metadata_schema(), metadata)
-            fill(kind.schema, body)
-        else:
-            problems = list(check(kind.schema, {**body, "metadata": {}})) + list(_metadata_types(metadata))
-            typed = [each for each in problems if each.reason == "FieldValueTypeInvalid"]
-            if typed:
-                raise bad_request(f"{_about(body)}json: cannot unmarshal into Go struct field {typed[0].field}")
-            rules.prepare(kind, body)
-        return body, warnings
+        return entry
 
     def _judge(self, kind: Kind, new: Body, old: Body | None) -> None:
         problems = list(rules.check(kind, new, old))
@@ -495,17 +342,6 @@ class Verbs:
 
 
 # --- pure pieces ---------------------------------------------------------------------------------------
-
-
-def _typed(target: Target, body: Body, dropped: Sequence[str]) -> None:
-    """Refuse what is no configuration of this kind: a field that is not declared, a value of another type."""
-    kind = target.kind
-    problems = [*check(kind.schema, {**body, "metadata": {}}), *_metadata_types(body["metadata"])]
-    told = [f".{path}: field not declared in schema" for path in dropped]
-    told += [f".{each.field}: {each.message}" for each in problems if each.reason == "FieldValueTypeInvalid"]
-    if told:
-        where = f"{target.namespace}/{target.name}; {kind.api_version}, Kind={kind.kind}"
-        raise Refused(500, "", f"failed to create typed patch object ({where}): {told[0]}")
 
 
 def _same_incarnation(target: Target, old: Body, metadata: Mapping[str, Any]) -> None:
@@ -527,21 +363,6 @@ def _is_over(kind: Kind, metadata: Mapping[str, Any]) -> bool:
     return bool(metadata.get("deletionTimestamp")) and not held
 
 
-def _about(body: Body) -> str:
-    return (
-        f'{body["kind"]} in version "{body["apiVersion"].rpartition("/")[2]}" cannot be handled as a {body["kind"]}: '
-    )
-
-
-def _metadata_types(metadata: Mapping[str, Any]) -> Iterable[Problem]:
-    for name in ("labels", "annotations"):
-        found = metadata.get(name)
-        if found is not None and not (
-            isinstance(found, dict) and all(isinstance(each, str) for each in found.values())
-        ):
-            yield Problem(f"metadata.{name}", "FieldValueTypeInvalid", "must be a map of strings")
-
-
 def _apply_conflict(conflicts: tuple[tuple[fields.Owner, fields.Path], ...]) -> Refused:
     causes = fields.conflict_causes(conflicts)
     plural = "s" if len(causes) > 1 else ""
@@ -559,51 +380,6 @@ def _apply_conflict(conflicts: tuple[tuple[fields.Owner, fields.Path], ...]) -> 
 
 def _intent(body: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata", "status")}
-
-
-def _carry_over(kind: Kind, old: Body, new: Body) -> None:
-    """Keep what the server allocated and the client left out."""
-    if kind.storage == ("", "Service"):
-        before, after = old.get("spec") or {}, new.setdefault("spec", {})
-        if after.get("type") != "ExternalName":
-            for field in ("clusterIP", "clusterIPs"):
-                if not after.get(field) and before.get(field):
-                    after[field] = before[field]
-        ports = {each.get("port"): each.get("nodePort") for each in before.get("ports") or []}
-        for port in after.get("ports") or []:
-            if after.get("type") in ("NodePort", "LoadBalancer") and ports.get(port.get("port")):
-                port.setdefault("nodePort", ports[port.get("port")])
-    if kind.storage == ("", "Secret") and not new.get("type") and old.get("type"):
-        new["type"] = old["type"]
-    if kind.storage == NAMESPACE and not (new.get("spec") or {}).get("finalizers"):
-        new["spec"] = copy.deepcopy(old.get("spec") or {})
-
-
-def _select_own(job: Body) -> None:
-    """Give a Job the selector that finds its Pods (`pkg/registry/batch/job/strategy.go`)."""
-    uid, name = job["metadata"]["uid"], job["metadata"]["name"]
-    labels = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
-              "controller-uid": uid, "job-name": name}  # fmt: skip
-    template = job["spec"].setdefault("template", {})
-    found = template.setdefault("metadata", {}).setdefault("labels", {})
-    found.update(labels)
-    job["spec"]["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}
-
-
-def _accepted(definition: Body, now: str) -> Body:
-    spec = definition["spec"]
-    conditions = [
-        ("NamesAccepted", "NoConflicts", "no conflicts found"),
-        ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-    ]
-    return {
-        "conditions": [
-            {"type": name, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message}
-            for name, reason, message in conditions
-        ],
-        "acceptedNames": copy.deepcopy(spec.get("names") or {}),
-        "storedVersions": [each["name"] for each in spec.get("versions") or [] if each.get("storage")],
-    }
 
 
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"

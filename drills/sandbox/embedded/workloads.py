@@ -18,7 +18,8 @@ from typing import Any
 from drills.sandbox.embedded.pods import answered, ran, scheduled
 from drills.sandbox.embedded.status import Refused
 from drills.sandbox.embedded.store import Change, Name, Storage, Store
-from drills.sandbox.embedded.verbs import Deletion, Options, Target, Verbs
+from drills.sandbox.embedded.verbs import Verbs
+from drills.sandbox.embedded.writes import Deletion, Options, Target
 
 Body = dict[str, Any]
 _MANAGER = Options(manager="kube-controller-manager", validation="Ignore")
