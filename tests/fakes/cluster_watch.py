@@ -1,33 +1,17 @@
-"""Watches of the fake API server: a cursor over its changes, woken by a condition."""
+"""Watches of the fake API server: what it tells its listeners, kept until it is read."""
 
 from __future__ import annotations
 
-import bisect
-import copy
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterator
 
+from drills.sandbox.embedded.store import Change, Entry, Store
+from drills.sandbox.embedded.watches import Selection
 from secretsops.errors import ApiError
-from secretsops.manifest import GroupVersionKind, Manifest
+from secretsops.manifest import Manifest
 from secretsops.ports import EventType, WatchEvent
-
-
-class Change(NamedTuple):
-    """One change of one object: the state after it, and the one before (None for a new object)."""
-
-    version: int
-    type: EventType
-    kind: tuple[str, str]
-    body: dict[str, Any]
-    before: dict[str, Any] | None
-
-
-def slim(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Give an object's metadata alone."""
-    return {name: body[name] for name in ("apiVersion", "kind", "metadata") if name in body}
 
 
 class FakeWatch:
@@ -36,79 +20,79 @@ class FakeWatch:
     def __init__(
         self,
         turn: threading.Condition,
-        changes: Sequence[Change],
-        kind: GroupVersionKind,
-        selects: Callable[[Mapping[str, Any]], bool],
+        store: Store,
+        selection: Selection,
+        show: Callable[[Entry], Manifest],
         *,
-        since: int,
         timeout: float,
     ) -> None:
-        self.initial: list[dict[str, Any]] = []
         self.broken: ApiError | None = None
-        self.bookmarks = 0
-        self.metadata_only = False
-        self.version_now: Callable[[], int] = lambda: self._since
         self._turn = turn
-        self._changes = changes
-        self._kind = kind
-        self._selects = selects
-        self._since = since
+        self._store = store
+        self._selection = selection
+        self._show = show
+        self._waiting: deque[tuple[EventType, Entry]] = deque()
         self._deadline = time.monotonic() + timeout
         self._closed = False
+        self._unlisten: Callable[[], None] = lambda: None
+
+    def start(self, since: int) -> None:
+        """Take what has happened since a version, or what is there, then what happens; raises `Refused` (410)."""
+        storage = self._selection.kind.storage
+        if since:
+            for change in self._store.since(since, storage):
+                self._see(change)
+        else:
+            for _, entry in self._store.entries(storage):
+                if self._selection.holds(entry):
+                    self._waiting.append((EventType.ADDED, entry))
+        self._unlisten = self._store.listen(storage, self._see)
 
     def close(self) -> None:
         """End the stream."""
         with self._turn:
             self._closed = True
+            self._unlisten()
+            self._unlisten = lambda: None
             self._turn.notify_all()
+
+    def bookmark(self) -> None:
+        """Tell how far the stream has come."""
+        kind = self._selection.kind
+        version = self._store.version
+        metadata = {"resourceVersion": str(version)}
+        body = {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+        self._put(EventType.BOOKMARK, Entry(body, version))
 
     def __iter__(self) -> Iterator[WatchEvent]:
         """Give events as they come; raises what the test broke the watch with."""
-        while self.initial:
-            yield self._event(EventType.ADDED, self.initial.pop(0))
         while True:
             with self._turn:
                 found = self._next()
             if found is None:
                 return
-            yield found
+            yield WatchEvent(found[0], self._show(found[1]))
 
-    def _next(self) -> WatchEvent | None:
+    def _next(self) -> tuple[EventType, Entry] | None:
         """Wait for the next event under the lock; None at the end."""
         while not self._closed:
             if self.broken is not None:
                 raise self.broken
-            start = bisect.bisect_right(self._changes, self._since, key=lambda change: change.version)
-            for change in itertools.islice(self._changes, start, None):
-                self._since = change.version
-                event = self._seen(change)
-                if event is not None:
-                    return event
-            if self.bookmarks:
-                self.bookmarks -= 1
-                return self._bookmark()
+            if self._waiting:
+                return self._waiting.popleft()
             left = self._deadline - time.monotonic()
             if left <= 0:
-                self._closed = True
-                return self._bookmark()
+                self.close()
+                self.bookmark()
+                return self._waiting.popleft()
             self._turn.wait(left)
         return None
 
-    def _seen(self, change: Change) -> WatchEvent | None:
-        """Translate a change for this selection: an object that leaves it is DELETED, one that enters ADDED."""
-        if change.kind != (self._kind.group, self._kind.kind):
-            return None
-        before = change.before is not None and self._selects(change.before)
-        after = change.type is not EventType.DELETED and self._selects(change.body)
-        if after:
-            return self._event(EventType.MODIFIED if before else EventType.ADDED, change.body)
-        return self._event(EventType.DELETED, change.body) if before else None
+    def _see(self, change: Change) -> None:
+        event = self._selection.event_of(change)
+        if event:
+            self._put(EventType(event), change.after)
 
-    def _event(self, event: EventType, body: Mapping[str, Any]) -> WatchEvent:
-        head = {"apiVersion": self._kind.api_version, "kind": self._kind.kind}
-        shown = slim(body) if self.metadata_only else dict(body)
-        return WatchEvent(event, Manifest({**copy.deepcopy(shown), **head}))
-
-    def _bookmark(self) -> WatchEvent:
-        self._since = max(self._since, self.version_now())
-        return self._event(EventType.BOOKMARK, {"metadata": {"resourceVersion": str(self._since)}})
+    def _put(self, event: EventType, entry: Entry) -> None:
+        self._waiting.append((event, entry))
+        self._turn.notify_all()

@@ -71,9 +71,9 @@ class WorkingCluster(FakeCluster):
         try:
             return super().create(manifest, **options)
         finally:
-            for key, body in self._objects.items():
-                if key[:2] == (JOB.group, JOB.kind) and not body.get("status"):
-                    body["status"] = {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1}
+            for job in self.stored(JOB):
+                if not job.status:
+                    self.report(job, {"conditions": [{"type": "Complete", "status": "True"}], "succeeded": 1})
 
 
 class NoRenderer:
@@ -120,6 +120,8 @@ class Estate:
         for resource in self.cluster.resources():
             for live in self.cluster.list(resource.kind):
                 body = {name: value for name, value in live.body.items() if name not in ("metadata", "status")}
+                if resource.kind == JOB:  # the server names its Pods by its uid
+                    body["spec"] = {**body["spec"], "selector": {}, "template": body["spec"]["template"]["spec"]}
                 sync = (live.status or {}).get("sync") if resource.kind == APPLICATION else None
                 found[f"{resource.kind} {live.namespace}/{live.name}"] = (body, live.labels, live.annotations, sync)
         return found

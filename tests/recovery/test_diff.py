@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drills.sandbox.embedded.patches import merge_patch
 from recovery.app import IgnoreRule
 from recovery.diff import apply_patch, changes, in_sync, last_applied_text, merge, quantity, with_last_applied
 from recovery.marks import LAST_APPLIED
 from secretsops.manifest import Manifest
-from tests.fakes.cluster_rules import merge_patch
 
 SCALARS = st.one_of(st.text(max_size=3), st.integers(-3, 3), st.booleans())
 VALUES = st.recursive(

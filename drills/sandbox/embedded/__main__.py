@@ -61,7 +61,7 @@ class Server:
         self.tokens = Tokens(fixed, key, self.store, _now)
         self._audit = Audit(Path(told["audit"])) if told.get("audit") else None
         self.api = Api(self.store, self.verbs, self.tokens, Proxy(self.store, told["egress"]), _now, self._heard)
-        self._collector = Collector(self.store, self.verbs)
+        self._collector = Collector(self.store, self.verbs, asyncio.get_running_loop())
         self._workloads = Workloads(self.store, self.verbs, _text_now, Path(told["ca"]).read_text())
         journal = Journal(Path(told["journal"])) if told.get("journal") else None
         if journal is None or not journal.replay(self.store):

@@ -6,10 +6,9 @@ after the request that caused it, as on a real cluster. Never here: what appears
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from drills.sandbox.embedded.status import Refused
 from drills.sandbox.embedded.store import Change, Name, Storage, Store
@@ -23,15 +22,25 @@ _MANAGER = "kube-controller-manager"
 Place = tuple[Storage, Name]
 
 
+class Later(Protocol):
+    """Has work done once the request that caused it is over; an asyncio loop is one."""
+
+    def call_soon(self, act: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Do it next."""
+
+    def call_later(self, seconds: float, act: Callable[..., Any], /, *arguments: Any) -> Any:
+        """Do it after some seconds."""
+
+
 class Collector:
     """Collects garbage of one store."""
 
-    def __init__(self, store: Store, verbs: Verbs) -> None:
+    def __init__(self, store: Store, verbs: Verbs, later: Later) -> None:
         self._store = store
         self._verbs = verbs
         self._dependents: dict[str, set[Place]] = {}
         self._uids: set[str] = set()
-        self._loop = asyncio.get_running_loop()
+        self._later = later
         store.listen(None, self._see)
 
     def _see(self, change: Change) -> None:
@@ -43,16 +52,16 @@ class Collector:
             self._uids.discard(metadata["uid"])
             for uid in owners:
                 self._dependents.get(uid, set()).discard(place)
-            self._loop.call_soon(self._after_deletion, change.storage, change.after.body)
+            self._later.call_soon(self._after_deletion, change.storage, change.after.body)
             return
         self._uids.add(metadata["uid"])
         for uid in owners:
             self._dependents.setdefault(uid, set()).add(place)
         before = change.before.body["metadata"].get("ownerReferences") if change.before is not None else None
         if owners and before != metadata.get("ownerReferences"):
-            self._loop.call_later(_ABSENT_AFTER, self._judge, place)
+            self._later.call_later(_ABSENT_AFTER, self._judge, place)
         if metadata.get("deletionTimestamp"):
-            self._loop.call_soon(self._finalize, place)
+            self._later.call_soon(self._finalize, place)
 
     # --- owners ----------------------------------------------------------------------------------------
 

@@ -43,6 +43,14 @@ class Selection:
             return False
         return not self.fields or selects_fields(self.kind.kind, self.fields, entry.body)
 
+    def event_of(self, change: Change) -> str:
+        """Say what a change is to whoever watches these: ADDED, MODIFIED, DELETED, or nothing ("")."""
+        after = change.event != "DELETED" and self.holds(change.after)
+        before = change.before is not None and self.holds(change.before)
+        if after:
+            return "MODIFIED" if before else "ADDED"
+        return "DELETED" if before else ""
+
     def checked(self) -> Selection:
         """Refuse selectors that cannot be read, before anything is looked at."""
         selects_labels(self.labels, {})
@@ -146,12 +154,9 @@ class Watch:
 
     def _see(self, change: Change) -> None:
         self._version = change.version
-        after = change.event != "DELETED" and self._selection.holds(change.after)
-        before = change.before is not None and self._selection.holds(change.before)
-        if after:
-            self._write("MODIFIED" if before else "ADDED", self._encode(change.after))
-        elif before:
-            self._write("DELETED", self._encode(change.after))
+        event = self._selection.event_of(change)
+        if event:
+            self._write(event, self._encode(change.after))
 
     def _write(self, event: str, raw: bytes) -> None:
         if self._stream is not None:

@@ -13,7 +13,6 @@ from tests.contract.cluster.objects import changed, custom, deployment
 
 def test_a_schema_refuses(backend: Backend, namespace: str, widget: GroupVersionKind) -> None:
     """What the schema forbids is Invalid and named by its path."""
-    backend.needs("schemas")
     for spec, field in (({"size": 0}, "spec.size"), ({"size": "big"}, "spec.size"), ({}, "spec.size")):
         with pytest.raises(Invalid, match=field) as caught:
             backend.cluster.create(custom(widget, namespace, spec=spec))
@@ -22,27 +21,23 @@ def test_a_schema_refuses(backend: Backend, namespace: str, widget: GroupVersion
 
 def test_a_schema_fills_in(backend: Backend, namespace: str, widget: GroupVersionKind) -> None:
     """Defaults are there after the write."""
-    backend.needs("schemas")
     assert backend.cluster.create(custom(widget, namespace, spec={"size": 1})).spec == {"size": 1, "colour": "red"}
 
 
 def test_a_schema_prunes(backend: Backend, namespace: str, widget: GroupVersionKind) -> None:
     """What the schema does not know is dropped by the server."""
-    backend.needs("schemas")
     found = backend.cluster.create(custom(widget, namespace, spec={"size": 1, "unknown": {"a": 1}}))
     assert "unknown" not in found.spec
 
 
 def test_a_built_in_kind_refuses_the_wrong_type(backend: Backend, namespace: str) -> None:
     """A number where text is wanted is refused."""
-    backend.needs("schemas")
     with pytest.raises(Invalid):
         backend.cluster.create(custom(GroupVersionKind("", "v1", "ConfigMap"), namespace, data={"a": 1}))
 
 
 def test_a_built_in_kind_is_filled_in(backend: Backend, namespace: str) -> None:
     """Defaults of a Deployment are there after the write."""
-    backend.needs("defaults")
     assert backend.cluster.create(deployment(namespace)).spec["strategy"]["type"] == "RollingUpdate"
 
 
