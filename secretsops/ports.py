@@ -551,6 +551,17 @@ class Wrapping(Protocol):
         """Decrypt; raises `BrokenEscrow` when this key and recipient do not open it."""
 
 
+class Notary(Protocol):
+    """A key that signs, in a file or in a service (KMS, transit). Raises `WorldFailed` when it gives no answer."""
+
+    @property
+    def public(self) -> str:
+        """Give the public key: `ed25519:BASE64`, or `ecdsa-p256:BASE64` of the SubjectPublicKeyInfo."""
+
+    def sign_bytes(self, content: bytes) -> bytes:
+        """Give the signature of bytes that begin with what they are, so that it says nothing about others."""
+
+
 class Doors(Protocol):
     """What a command may reach, built lazily by the composition root (`secretsops/cli.py`) and faked in tests."""
 

@@ -37,6 +37,16 @@ class Signer:
         made = self._private.sign(_signed_part(body))
         return {"key": self.public, "signature": base64.b64encode(made).decode()}
 
+    def sign_bytes(self, content: bytes) -> bytes:
+        """Give the signature of bytes that begin with what they are (a DSSE envelope does), never of a bare document.
+
+        Raises:
+            ValueError: they begin as a document of this module does.
+        """
+        if content.startswith(_PREAMBLE):
+            raise ValueError("a document is signed by `sign`")
+        return self._private.sign(content)
+
 
 def read_signer(pem: Plaintext) -> Signer:
     """Give the signer of a private key: PKCS#8 PEM or OpenSSH, unencrypted.
@@ -118,19 +128,26 @@ def signed_by(body: Mapping[str, Any]) -> frozenset[str]:
     return frozenset(each["key"] for each in signatures[:SIGNATURE_LIMIT] if _is_valid(each, content))
 
 
-def _is_valid(signature: Any, content: bytes) -> bool:
+def is_signature(public: str, made: bytes, content: bytes) -> bool:
+    """Say whether a signature of bytes is of this key; a key that is not in its canonical text signs nothing."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        if read_public(signature["key"]) != signature["key"]:
+        if read_public(public) != public:
             return False
-        raw = base64.b64decode(signature["key"].removeprefix(ALGORITHM), validate=True)
-        made = base64.b64decode(signature["signature"], validate=True)
+        raw = base64.b64decode(public.removeprefix(ALGORITHM), validate=True)
         Ed25519PublicKey.from_public_bytes(raw).verify(made, content)
-    except (UsageError, InvalidSignature, ValueError, TypeError, KeyError, AttributeError):
+    except (UsageError, InvalidSignature, ValueError, TypeError, AttributeError):
         return False
     return True
+
+
+def _is_valid(signature: Any, content: bytes) -> bool:
+    try:
+        return is_signature(signature["key"], base64.b64decode(signature["signature"], validate=True), content)
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def _signed_part(body: Mapping[str, Any]) -> bytes:
