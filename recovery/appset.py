@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recovery.app import CONTROL_NAMESPACE, IN_CLUSTER, Problem
 from recovery.generators import GenerationFailed, Language, Params, Sources, generate
 from recovery.setup import Setup, selects
+from recovery.signatures import for_project
 from secretsops.errors import InvalidManifest, SecretsOpsError
 from secretsops.manifest import GroupVersionKind, Manifest, load_values
 
@@ -152,6 +153,10 @@ def applications_of(wanted: ApplicationSet, sources: Sources) -> Generated:
     refers to an unknown project or cluster is left out alone.
     """
     language = Language(go=sources.go if wanted.go else None, missing=wanted.missing)
+    # Compat: a project that is itself templated asks nothing of what generators read, as in the peer.
+    project = sources.setup.project(str(_map(wanted.name, wanted.template, "spec").get("project") or "default"))
+    if project is not None and project.signatures:
+        sources = replace(sources, git=for_project(sources.git, project, sources.setup.keyring))
     found: list[Manifest] = []
     try:
         for entry in wanted.generators:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from recovery.proof import cli as proof
 from recovery.proof.point_command import keep, key_of, point
 from recovery.proof.rehearse_command import rehearse
 from recovery.proof.verify_command import verify
-from recovery.roots import Choice, choose, estate_of
+from recovery.roots import Choice, choose, estate_of, signed_repos
 from recovery.walk import walk
 from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, UsageError
@@ -113,7 +114,8 @@ def run(
     roots, pins = _chosen(doors, choice)
     if only_show:
         request = RebuildRequest(roots=roots, pins=pins)
-        lines = dry_run(request, cluster=doors.cluster(_target(options)), git=git, renderer=doors.renderer())
+        cluster, git = doors.cluster(_target(options)), signed_repos(git, choice)
+        lines = dry_run(request, cluster=cluster, git=git, renderer=doors.renderer())
         write_output(("\n".join(lines) + "\n").encode())
         return 0
     return _carry_out(doors, choice, roots, pins, options, resume=False)
@@ -131,18 +133,21 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
     folder = _journal_of(options)
     pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
     place = f"{repo}@{revision}"
-    choice = Choice(repo=repo, revision=revision, path=path, file=file)
-    roots, pins = _chosen(doors, replace(choice, revision=pinned.get(place, revision)))
+    choice = Choice(repo=repo, revision=revision, path=path, file=file, signers=options["signers"])
+    roots, pins = _chosen(doors, replace(choice, revision=pinned.get(place, revision)), pinned)
     # The plan's hash covers the pins as they were made: one spelled by its commit must not come on top of them.
     known = pinned if place in pinned or not repo else {**pins, **pinned}
     return _carry_out(doors, choice, roots, known, options, resume=True)
 
 
-def _chosen(doors: Doors, choice: Choice) -> tuple[list[Manifest], dict[str, str]]:
+def _chosen(
+    doors: Doors, choice: Choice, known: Mapping[str, str] | None = None
+) -> tuple[list[Manifest], dict[str, str]]:
     """Give the roots and what is pinned; only where roots have to be found is the estate walked for it."""
+    git = signed_repos(doors.git(), choice, known)
     if choice.path or choice.file:
-        return choose(doors.git(), choice)
-    estate = estate_of(doors.git(), doors.renderer(), choice)
+        return choose(git, choice)
+    estate = estate_of(git, doors.renderer(), choice)
     place = f"{choice.repo}@{choice.revision}"
     return list(estate.roots), {**choice.pins, place: estate.pins[place]}
 
@@ -196,7 +201,7 @@ def _carry_out(
     report = rebuild(
         request,
         cluster=cluster,
-        git=doors.git(),
+        git=signed_repos(doors.git(), choice, pins),
         renderer=doors.renderer(),
         clock=doors.clock,
         observer=_Lines(),

@@ -18,9 +18,10 @@ from recovery.compare import Comparison, compare, owner_of
 from recovery.inventory import Inventory, take
 from recovery.judge import Judge, judge_of
 from recovery.marks import PREFIX
-from recovery.project import objection_to_app
+from recovery.project import Project, objection_to_app
 from recovery.render import Kinds, Rendered, render
 from recovery.setup import Setup, configured, read_setup
+from recovery.signatures import check_app
 from recovery.sources import Checkout, Pins, check_out
 from recovery.windows import gate
 from secretsops.errors import GitUnavailable, SecretsOpsError
@@ -106,7 +107,7 @@ class Comparer:
         try:
             if not revision:
                 seen = replace(seen, pins=Pins(self.doors.git, dict(self._known_pins(live))))
-            rendered, checkouts = self._render(app, seen, revision)
+            rendered, checkouts = self._render(app, project, seen, revision)
         except SecretsOpsError as error:
             return app, self._failed(live, said(error, app))
         broken = [p for p in rendered.problems if p.reason not in ("RepeatedResource", "UnknownHook")]
@@ -144,7 +145,7 @@ class Comparer:
             return list(rendered)
         return [seen.pins(source.location, source.revision) for source in app.sources]
 
-    def _render(self, app: App, seen: Look, revision: str) -> tuple[Rendered, list[Checkout]]:
+    def _render(self, app: App, project: Project, seen: Look, revision: str) -> tuple[Rendered, list[Checkout]]:
         """Check out and render; the same commits, kinds and settings give the same objects."""
         settings = seen.setup.settings
         if revision and not app.more_sources:
@@ -157,9 +158,10 @@ class Comparer:
             scopes=scopes,
             api_versions=sorted({t for k in custom for t in (k.api_version, f"{k.api_version}/{k.kind}")}),
         )
-        mark = (app, commits, kinds, settings)
+        mark = (app, commits, kinds, settings, project.signatures, seen.setup.keyring)
         kept = self.rendered.get(app.key)
         if kept is None or kept[0] != mark:
+            check_app(app, project, self.doors.git, seen.pins, seen.setup.keyring)
             checkouts = check_out(app, self.doors.git, seen.pins, partial(merge_source, app.name), settings.disabled)
             rendered = render(app, checkouts, kinds=kinds, renderer=self.doors.renderer, settings=settings)
             kept = self.rendered[app.key] = (mark, rendered, checkouts)

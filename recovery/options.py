@@ -22,6 +22,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 def estate_options(command: F) -> F:
     """Add the options that say which estate is meant (`roots.Choice`)."""
     for option in (
+        click.option(
+            "--signers",
+            default="",
+            envvar="SECRETSOPS_SIGNERS",
+            help="recovery.yaml from outside: commits must be signed as its `signatures` say.",
+        ),
         click.option("--as-of", default="", help="Take the newest point of --points that is not younger (RFC 3339)."),
         click.option("--points", default="", help="Folder of recovery points: read the commits that one pins."),
         click.option("--app", "file", default="", help="File with the root Application(s); `-` is standard input."),
@@ -41,7 +47,7 @@ def choice_of(options: Mapping[str, Any]) -> Choice:
     Raises:
         UsageError: no point fits, or it is of another estate.
     """
-    choice = Choice(**{name: options[name] for name in ("repo", "revision", "path", "file")})
+    choice = Choice(**{name: options[name] for name in ("repo", "revision", "path", "file", "signers")})
     if not options.get("points"):
         if options.get("as_of"):
             raise UsageError("--as-of needs --points", reason="Usage", hint="name the folder that keeps the points")

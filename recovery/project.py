@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recovery.app import CONTROL_NAMESPACE, IN_CLUSTER, IN_CLUSTER_NAME, App, Problem, is_cluster_scoped
 from recovery.globs import matches, path_matches
 from recovery.windows import Window, read_window
-from secretsops.errors import InvalidManifest
+from secretsops.errors import InvalidManifest, SyncRefused
 from secretsops.manifest import GroupVersionKind, Manifest
 
 PROJECT = GroupVersionKind("argoproj.io", "v1alpha1", "AppProject")
@@ -50,10 +50,15 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signatures:
-    """Which commits a project accepts: `mode` `head` or `strict`, and the GPG key ids that may have signed."""
+    """Which commits are accepted: `mode` `head`, `strict` or `none`, and the OpenPGP key ids that may have signed.
+
+    `ssh` are SSH public keys that may sign, too; `keyring` the OpenPGP keys to check with beside the installation's.
+    """
 
     keys: tuple[str, ...]
     mode: str = "head"
+    ssh: tuple[str, ...] = ()
+    keyring: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +77,8 @@ class Project:
     orphans_watched: bool = False
     orphans_warned: bool = False
     orphans_ignored: tuple[KindItem, ...] = ()
-    signatures: tuple[tuple[str, Signatures], ...] = ()
-    """(repository glob, what is asked of its commits)."""
+    signatures: tuple[tuple[tuple[str, ...], Signatures], ...] = ()
+    """(repository globs, what is asked of their commits)."""
     labels: Mapping[str, str] | None = None
 
     def permits_source(self, url: str) -> bool:
@@ -124,12 +129,19 @@ class Project:
         return namespace == CONTROL_NAMESPACE or any(_names(glob, namespace) for glob in self.source_namespaces)
 
     def signatures_for(self, url: str) -> Signatures | None:
-        """Give what is asked of the commits of a repository, None where nothing is."""
-        wanted = normal_url(url)
-        for pattern, asked in self.signatures:
-            if pattern == "*" or matches(normal_url(pattern), wanted, separator="/"):
-                return asked
-        return None
+        """Give what is asked of the commits of a repository, None where nothing is.
+
+        Raises:
+            SyncRefused: two policies speak of it, as in the peer: neither is taken for the right one.
+        """
+        found = [asked for globs, asked in self.signatures if takes(globs, url)]
+        if len(found) > 1:
+            raise SyncRefused(
+                f"multiple ({len(found)}) git source integrity policies found for repo URL: {url}",
+                reason="InvalidProject",
+                hint=f"let one policy of AppProject {self.name} take it",
+            )
+        return found[0] if found and found[0].mode != "none" else None
 
     def windows_for(self, app: App) -> list[Window]:
         """Give the sync windows that speak of an application."""
@@ -205,21 +217,37 @@ def read_project(manifest: Manifest) -> Project:
     )
 
 
-def _signatures(name: str, spec: Mapping[str, Any]) -> tuple[tuple[str, Signatures], ...]:
-    """Read `sourceIntegrity`, else the older `signatureKeys` (for every repository)."""
-    git = (spec.get("sourceIntegrity") or {}).get("git")
-    if isinstance(git, dict):
+def takes(globs: Sequence[str], url: str) -> bool:
+    """Say whether a list of repository globs takes a URL: one has to, and none with `!` may; `*` crosses `/`."""
+    wanted = normal_url(url)
+    if any(matches(normal_url(glob[1:]), wanted) for glob in globs if glob.startswith("!")):
+        return False
+    return any(glob == "*" or matches(normal_url(glob), wanted) for glob in globs if not glob.startswith("!"))
+
+
+def _signatures(name: str, spec: Mapping[str, Any]) -> tuple[tuple[tuple[str, ...], Signatures], ...]:
+    """Read `sourceIntegrity`, else the older `signatureKeys` (for every repository).
+
+    Compat: a policy with no `gpg` asks for nothing; one without a mode is refused where it is used, as in the peer.
+    """
+    integrity = spec.get("sourceIntegrity")
+    if integrity is not None and not isinstance(integrity, dict):
+        raise InvalidManifest(f"AppProject {name}: sourceIntegrity is not a mapping", reason="InvalidProject")
+    git = (integrity or {}).get("git")
+    if git is not None:
+        if not isinstance(git, dict):
+            raise InvalidManifest(f"AppProject {name}: sourceIntegrity.git is not a mapping", reason="InvalidProject")
         found = []
         for policy in _maps(name, git, "policies"):
-            gpg = policy.get("gpg") or {}
-            if gpg.get("mode", "head") == "none":
-                continue
-            keys = tuple(str(key) for key in gpg.get("keys") or [])
-            repos = [str(repo.get("url") or "") for repo in _maps(name, policy, "repos")]
-            found += [(repo, Signatures(keys=keys, mode=str(gpg.get("mode") or "head"))) for repo in repos]
+            gpg = policy.get("gpg", {"mode": "none"})
+            if not isinstance(gpg, dict):
+                raise InvalidManifest(f"AppProject {name}: gpg is not a mapping", reason="InvalidProject")
+            keys = tuple(str(key) for key in _list(name, gpg, "keys"))
+            globs = tuple(str(repo.get("url") or "") for repo in _maps(name, policy, "repos"))
+            found.append((globs, Signatures(keys=keys, mode=str(gpg.get("mode") or ""))))
         return tuple(found)
     keys = tuple(str(key.get("keyID") or "") for key in _maps(name, spec, "signatureKeys"))
-    return (("*", Signatures(keys=keys)),) if keys else ()
+    return ((("*",), Signatures(keys=keys)),) if keys else ()
 
 
 def _list(name: str, spec: Mapping[str, Any], field: str) -> list[Any]:
@@ -274,11 +302,6 @@ def objection_to_app(app: App, project: Project | None) -> str:
     for source in app.sources:
         if not project.permits_source(source.url):
             return f"application repo {source.url} is not permitted in project '{project.name}'"
-    for source in app.sources:
-        if project.signatures_for(source.url):
-            return (
-                f"project '{project.name}' asks for signed commits of {source.url}, which this version does not check"
-            )
     if not project.permits_destination(IN_CLUSTER, IN_CLUSTER_NAME, app.destination):
         return (
             f"application destination server '{IN_CLUSTER}' and namespace '{app.destination}' do not match any of the "

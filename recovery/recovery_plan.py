@@ -122,6 +122,22 @@ class OutsideSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRepositories:
+    """Repositories whose commits must be signed: by one of these keys, each given as its public part.
+
+    `repositories` are globs (`!glob` leaves some out), `mode` is `head` or `strict` (the whole history).
+    """
+
+    name: str
+    repositories: tuple[str, ...]
+    mode: str = "head"
+    ssh_keys: tuple[str, ...] = ()
+    """Lines of `.pub` files."""
+    gpg_keys: tuple[str, ...] = ()
+    """Armored public keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
     """The whole file."""
 
@@ -137,6 +153,7 @@ class RecoveryPlan:
     sso: tuple[SignOn, ...] = ()
     kms: tuple[KmsKey, ...] = ()
     secrets: tuple[OutsideSecret, ...] = ()
+    signatures: tuple[SignedRepositories, ...] = ()
     declared: bool = field(default=False, compare=False)
     """Whether there is such a file at all."""
 
@@ -244,6 +261,12 @@ def _refuse_strangers(plan: RecoveryPlan, source: str) -> None:
         for name in wanted:
             if name not in known:
                 raise _wrong(f"{source}: {where}", f"names {name!r}, which the file does not describe")
+    for one in plan.signatures:
+        where = f"{source}: signatures {one.name}"
+        if one.mode not in ("head", "strict"):
+            raise _wrong(where, "has a mode other than head and strict")
+        if not (one.ssh_keys or one.gpg_keys) or not one.repositories:
+            raise _wrong(where, "names no key, or no repository")
     for identity in plan.identities:
         if not 1 <= identity.threshold <= len(identity.held_by):
             raise _wrong(f"{source}: identities {identity.name}", "needs a threshold from 1 to the number of holders")

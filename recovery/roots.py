@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from recovery.app import CONTROL_NAMESPACE
 from recovery.argo import is_application, read_application
+from recovery.recovery_plan import FILE, read_recovery_plan
+from recovery.signatures import SignedRepos, demands_of
 from recovery.walk import Estate, check_roots, is_root, is_setup, read_roots, walk
 from secretsops.errors import InvalidManifest, SyncRefused, UsageError
 from secretsops.files import read_input
@@ -31,6 +33,8 @@ class Choice:
     file: str = ""
     pins: Mapping[str, str] = field(default_factory=dict)
     """`url@revision` to the commit that a recovery point pins; empty for the commits of now."""
+    signers: str = ""
+    """File of a RecoveryPlan from outside whose `signatures` count in place of the repository's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,22 @@ def choose(git: GitRepos, choice: Choice) -> tuple[list[Manifest], dict[str, str
     found = find_applications(git, choice.repo, commit)
     roots = [one.manifest for one in top_most(found, choice.repo)]
     return check_roots(roots, f"{choice.repo} at {choice.revision}"), {**choice.pins, _place_of(choice): commit}
+
+
+def signed_repos(git: GitRepos, choice: Choice, pins: Mapping[str, str] | None = None) -> GitRepos:
+    """Give the door that hands out what is signed as `recovery.yaml` asks: that of `--signers`, else of the repository.
+
+    Whoever may push can change what the repository's own file asks; only one kept elsewhere stops them.
+
+    Raises:
+        UsageError, GitUnavailable, InvalidManifest: it cannot be read.
+    """
+    if choice.signers:
+        text = read_input(choice.signers)
+    else:
+        text = git.tree(choice.repo, _commit(git, choice), FILE).files.get(FILE, b"") if choice.repo else b""
+    demands = demands_of(read_recovery_plan(text, source=choice.signers or FILE)) if text else []
+    return SignedRepos(git, demands, {**choice.pins, **(pins or {})}) if demands else git
 
 
 def _place_of(choice: Choice) -> str:

@@ -24,6 +24,7 @@ from secretsops.secret import Plaintext
 SECRET_TYPE = "argocd.argoproj.io/secret-type"  # noqa: S105 - a label
 INSTANCE_LABEL = "app.kubernetes.io/instance"
 CONFIG = "argocd-cm"
+KEYRING = "argocd-gpg-keys-cm"
 
 
 class Tracking(StrEnum):
@@ -113,6 +114,8 @@ class Setup:
     repositories: tuple[Repository, ...] = ()
     clusters: tuple[ClusterEntry, ...] = ()
     lenient: bool = False
+    keyring: tuple[bytes, ...] = field(default=(), repr=False)
+    """Public keys that signatures of commits are checked with (argocd-gpg-keys-cm)."""
 
     def project(self, name: str) -> Project | None:
         """Give a project with the global ones merged in, None where there is none of that name."""
@@ -182,7 +185,7 @@ def read_setup(manifests: Iterable[Manifest], base: Setup | None = None) -> tupl
     projects = dict(setup.projects)
     repositories = {one.name: one for one in setup.repositories}
     clusters = {one.secret: one for one in setup.clusters}
-    settings = setup.settings
+    settings, keyring = setup.settings, setup.keyring
     for manifest in manifests:
         try:
             kind = manifest.kind
@@ -190,6 +193,8 @@ def read_setup(manifests: Iterable[Manifest], base: Setup | None = None) -> tupl
                 projects[manifest.name] = read_project(manifest)
             elif kind.kind == "ConfigMap" and not kind.group and manifest.name == CONFIG:
                 settings = read_settings(manifest)
+            elif kind.kind == "ConfigMap" and not kind.group and manifest.name == KEYRING:
+                keyring = tuple(str(key).encode() for _, key in sorted(_map(manifest.body.get("data")).items()))
             else:
                 _read_secret(manifest, repositories, clusters)
         except InvalidManifest as error:
@@ -200,6 +205,7 @@ def read_setup(manifests: Iterable[Manifest], base: Setup | None = None) -> tupl
         projects=projects,
         repositories=tuple(repositories[name] for name in sorted(repositories)),
         clusters=tuple(clusters[name] for name in sorted(clusters)),
+        keyring=keyring,
     )
     return found, problems
 

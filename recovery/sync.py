@@ -35,6 +35,7 @@ from recovery.plan import (
 from recovery.project import objection_to_app, refused_objects
 from recovery.render import namespace_of, render
 from recovery.running import JournaledPins, Outcome, Running, Runs, World, end_run
+from recovery.signatures import check_app
 from recovery.sources import check_out
 from recovery.windows import BLOCKED, gate
 from secretsops.errors import ApiError, SecretsOpsError, SyncRefused, UnknownKind
@@ -124,9 +125,10 @@ def _prepare(run: Running, estate: Runs) -> None:
         if world.journal:
             world.journal.record("attempt", app=app.key, revision=revision, started=run.started, number=run.attempt)
     settings, kinds, project = world.setup.settings, estate.kinds(), world.setup.project(app.project)
+    assert project is not None
+    check_app(app, project, world.git, pins, world.setup.keyring)
     checkouts = check_out(app, world.git, pins, partial(merge_source, app.name), settings.disabled)
     rendered = render(app, checkouts, kinds=kinds, renderer=world.renderer, settings=settings)
-    assert project is not None
     run.problems = [*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)]
     run.wanted = rendered.manifests
     run.progress, run.stalled = {}, {}

@@ -20,6 +20,7 @@ from recovery.order import Task, ordered
 from recovery.project import objection_to_app, refused_objects
 from recovery.render import Kinds, Rendered, kinds_of, namespace_of, render
 from recovery.setup import Settings, Setup, configured, of_control_plane, read_setup
+from recovery.signatures import check_app
 from recovery.sources import Pins, check_out
 from secretsops.errors import InvalidManifest, SecretsOpsError, SyncRefused, UsageError
 from secretsops.manifest import Manifest, ObjectKey, load_all
@@ -262,6 +263,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
     settings = setup.settings
     try:
         revision = doors.pin(app.source.location, app.source.revision)
+        check_app(app, project, doors.git, doors.pin, setup.keyring)
         rendered = doors.rendered(app, kinds, settings)
     except SecretsOpsError as error:
         problem = Problem(where=app.key, reason=error.reason, message=error.message)

@@ -365,6 +365,43 @@ class Tree:
     links: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One commit as Git keeps it: `raw` is the object, signature included."""
+
+    sha: str
+    parents: tuple[str, ...] = ()
+    raw: bytes = field(default=b"", repr=False)
+
+
+class SignatureState(StrEnum):
+    """What a look at a signature found; the words of argo-cd v3.6 `util/git/client.go`."""
+
+    GOOD = "signed"
+    UNSIGNED = "unsigned"
+    BAD = "bad signature"
+    EXPIRED = "expired signature or key"
+    REVOKED = "signed with revoked key"
+    MISSING_KEY = "signed with key not in keyring"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """Who signed an object: `key` is a fingerprint (or key id), `primary` that of the key it belongs to."""
+
+    state: SignatureState
+    key: str = ""
+    primary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKeys:
+    """Public keys that signatures are checked with: OpenPGP (armored or binary), and lines of SSH `.pub` files."""
+
+    openpgp: tuple[bytes, ...] = field(default=(), repr=False)
+    ssh: tuple[str, ...] = ()
+
+
 class GitRepos(Protocol):
     """Git repositories, read-only. Raises `GitUnavailable`."""
 
@@ -373,6 +410,15 @@ class GitRepos(Protocol):
 
     def tree(self, url: str, revision: str, path: str = "") -> Tree:
         """Read the files of a commit below `path`."""
+
+    def history(self, url: str, revision: str, *, limit: int = 1) -> Sequence[Commit]:
+        """Give a commit and, with a limit above 1, up to so many of its ancestors: children before parents."""
+
+    def annotated_tag(self, url: str, revision: str) -> bytes:
+        """Give the raw object of the annotated tag that a revision names, b"" where it names something else."""
+
+    def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> Sequence[Signature]:
+        """Check the signatures of raw commits and tags; raises `WorldFailed` where the program for it is missing."""
 
 
 class WorkTree(Protocol):

@@ -15,7 +15,7 @@ import click
 from recovery.options import choice_of, estate_options, formatted
 from recovery.proof.formats import FORMATS
 from recovery.recovery_plan import FILE, RecoveryPlan, read_recovery_plan
-from recovery.roots import Choice, estate_of
+from recovery.roots import Choice, estate_of, signed_repos
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_atomic, write_output
 from secretsops.manifest import Manifest, load_all
@@ -47,7 +47,8 @@ def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: st
     from recovery.proof.graph import build
     from recovery.proof.listing import plan_body, plan_table
 
-    estate = estate_of(doors.git(), doors.renderer(), choice_of(options))
+    choice = choice_of(options)
+    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
     graph = build(estate, installed=read_installed(install))
     body = plan_body(estate, graph)
     if html:
@@ -87,7 +88,7 @@ def lint(doors: Doors, /, strict: bool, output: str, ignored: tuple[str, ...], *
     if unknown:
         raise UsageError(f"there is no rule {min(unknown)!r}", reason="UnknownRule", hint="see recovery/README.md")
     choice = choice_of(options)
-    estate = estate_of(doors.git(), doors.renderer(), choice)
+    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
     graph = build(estate, installed=read_installed(options["install"]))
     plan = recovery_plan_of(doors, choice, options["plan_file"])
     target = replace(_target(doors, options), kms_proven=_kms_days(plan, doors.clock.now().date()))
@@ -128,7 +129,8 @@ def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output
     from recovery.proof.subject import Subject
 
     ignores = read_ignores(read_input(ignore_file), source=ignore_file) if ignore_file else []
-    estate = estate_of(doors.git(), doors.renderer(), choice_of(options))
+    choice = choice_of(options)
+    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
     subject = Subject(estate=estate, graph=build(estate, installed=read_installed(options["install"])))
     masked = masking(secrets.token_bytes(32))
     live, unread = living(doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context)), masked)
@@ -159,7 +161,7 @@ def spof(doors: Doors, /, plan_file: str, output: str, **options: Any) -> int:
     plan = recovery_plan_of(doors, choice, plan_file)
     if not plan.declared:
         raise UsageError(f"there is no {FILE}", reason="NoRecoveryPlan", hint="see recovery/proof/README.md")
-    estate = estate_of(doors.git(), doors.renderer(), choice)
+    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
     subject = Subject(estate=estate, graph=build(estate))
     found = exposure(plan, needed_by(subject, plan))
     body = body_of(found)
@@ -184,7 +186,7 @@ def plan_text(doors: Doors, choice: Choice, file: str) -> bytes:
         return read_input(file)
     if not choice.repo:
         return b""
-    git = doors.git()
+    git = signed_repos(doors.git(), choice)
     commit = choice.pins.get(f"{choice.repo}@{choice.revision}") or git.resolve(choice.repo, choice.revision)
     return git.tree(choice.repo, commit, FILE).files.get(FILE, b"")
 

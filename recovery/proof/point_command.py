@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import click
 from recovery.options import choice_of, estate_options, formatted, read_points
 from recovery.plain import text_of
 from recovery.points import Chart, Moment, RecoveryPoint, as_of, differences, lost_between, point_of
-from recovery.roots import Choice, estate_of
+from recovery.roots import Choice, estate_of, signed_repos
 from recovery.walk import Estate
 from secretsops import __version__
 from secretsops.command_group import CommandGroup
@@ -51,7 +52,7 @@ def point() -> None:
 def write(doors: Doors, /, folder: str, key_file: str, **options: Any) -> int:
     """Write the point of an estate as it is now; refused while something in Git cannot be carried out."""
     choice = choice_of(options)
-    estate = estate_of(doors.git(), doors.renderer(), choice)
+    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
     if estate.problems:
         raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
     path = keep(doors, estate, choice, Path(folder), key_of(key_file))
@@ -73,10 +74,10 @@ def check(doors: Doors, /, key_file: str, output: str, **options: Any) -> int:
         raise UsageError("--points is needed", reason="Usage", hint="name the folder that keeps the points")
     chosen = as_of(read_points(options["points"]), options["as_of"])
     then = choice_of(options)
-    git, renderer, key = doors.git(), doors.renderer(), key_of(key_file)
+    git, renderer, key = signed_repos(doors.git(), then), doors.renderer(), key_of(key_file)
     estate = estate_of(git, renderer, then)
     broken = differences(chosen, made(doors, estate, then, key))
-    now = Choice(repo=then.repo, revision=then.revision, path=then.path, file=then.file)
+    now = replace(then, pins={})
     # Both moments are rendered in this run and compared under a key of this run: nothing of it is kept.
     mine = secrets.token_bytes(32)
     new = made(doors, estate_of(git, renderer, now), now, mine)

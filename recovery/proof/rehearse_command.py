@@ -9,7 +9,7 @@ import click
 from recovery.events import Quiet
 from recovery.options import choice_of, estate_options, formatted
 from recovery.proof.cli import INSTALLED, read_installed
-from recovery.roots import estate_of
+from recovery.roots import estate_of, signed_repos
 from secretsops.files import write_output
 from secretsops.ports import Doors
 
@@ -30,8 +30,9 @@ def rehearse(doors: Doors, /, install: tuple[str, ...], output: str, **options: 
     from recovery.bootstrap import RebuildRequest
     from recovery.rehearse import rehearse as carry_out
 
-    git, renderer = doors.git(), doors.renderer()
-    estate = estate_of(git, renderer, choice_of(options))
+    choice = choice_of(options)
+    git, renderer = signed_repos(doors.git(), choice), doors.renderer()
+    estate = estate_of(git, renderer, choice)
     with doors.disposable_cluster() as cluster:
         request = RebuildRequest(
             roots=estate.roots,

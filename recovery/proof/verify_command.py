@@ -17,11 +17,11 @@ import click
 from recovery.options import choice_of, estate_options, formatted
 from recovery.proof.cli import INSTALLED, PLAN_FILE, plan_text, read_installed
 from recovery.recovery_plan import RecoveryPlan, read_recovery_plan
-from recovery.roots import Choice, estate_of
+from recovery.roots import Choice, estate_of, signed_repos
 from secretsops import __version__
 from secretsops.errors import Refused, UsageError
 from secretsops.escrow import options as escrow_options
-from secretsops.files import write_output
+from secretsops.files import read_input, write_output
 from secretsops.ports import Doors
 
 if TYPE_CHECKING:
@@ -98,8 +98,8 @@ def _prove(
     from recovery.proof.subject import Subject
     from recovery.proof.verify import verify as judge
 
-    git, now = doors.git(), doors.clock.now()
     choice = choice_of(options)
+    git, now = signed_repos(doors.git(), choice), doors.clock.now()
     text = plan_text(doors, choice, options["plan_file"])
     plan = read_recovery_plan(text) if text else RecoveryPlan()
     escrow, escrowed = _escrow(doors, options)
@@ -158,7 +158,7 @@ def _escrow(doors: Doors, options: Mapping[str, Any]) -> tuple[Any, Escrowed]:
 def _inputs(choice: Choice, plan: bytes, escrowed: Escrowed, installed: list[Manifest]) -> str:
     parts = [
         __version__,
-        [choice.repo, choice.revision, choice.path],
+        [choice.repo, choice.revision, choice.path, read_input(choice.signers).decode() if choice.signers else ""],
         hashlib.sha256(plan).hexdigest(),
         [sorted(escrowed.keys.items()), escrowed.epoch, escrowed.created, escrowed.unproven],
         [manifest.body for manifest in installed if manifest.kind.kind != "Secret"],

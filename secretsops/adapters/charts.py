@@ -18,14 +18,14 @@ import tarfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from secretsops.errors import GitUnavailable, InvalidManifest, UsageError
 from secretsops.files import write_atomic
 from secretsops.manifest import load_values
-from secretsops.ports import Tree
+from secretsops.ports import Commit, Signature, SignatureState, SigningKeys, Tree
 from secretsops.secret import Plaintext
 from secretsops.tags import is_constraint, newest
 
@@ -99,6 +99,18 @@ class ChartRepos:
         below = f"{path.strip('/')}/" if path.strip("/") else ""
         chosen = {name.removeprefix(below): data for name, data in files.items() if name.startswith(below)}
         return Tree(url=_shown(url), revision=pin, files=chosen)
+
+    def history(self, url: str, revision: str, *, limit: int = 1) -> list[Commit]:  # noqa: ARG002 - of the door
+        """Refuse: charts have no commits."""
+        raise UsageError(f"{_shown(url)} is a chart and has no history", reason="NoHistory")
+
+    def annotated_tag(self, url: str, revision: str) -> bytes:  # noqa: ARG002 - of the door
+        """Give b"": charts have no tags."""
+        return b""
+
+    def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> list[Signature]:  # noqa: ARG002 - of the door
+        """Give one answer per object: charts sign none."""
+        return [Signature(state=SignatureState.UNSIGNED) for _ in objects]
 
     def _download(self, url: str, version: str, digest: str) -> bytes:
         if _is_oci(url):

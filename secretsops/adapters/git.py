@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from secretsops.adapters.git_signatures import Signatures
 from secretsops.errors import GitUnavailable, UsageError
-from secretsops.ports import Tree
+from secretsops.ports import Commit, Signature, SigningKeys, Tree
 from secretsops.secret import Plaintext
 from secretsops.tags import is_constraint, newest
 
@@ -83,6 +84,7 @@ class GitDoor:
         self._login = login or (lambda _url: None)
         self._ssh = ssh or (lambda _url: None)
         self._timeout = timeout
+        self._signatures = Signatures()
 
     @property
     def cache(self) -> Path:
@@ -101,17 +103,10 @@ class GitDoor:
         revision = revision or "HEAD"
         if _FULL_SHA.fullmatch(revision.lower()):
             return revision.lower()
-        ranged = is_constraint(revision)
-        if not ranged and (not _REVISION.fullmatch(revision) or ".." in revision):
-            raise UsageError(f"{revision[:80]!r} is no Git revision", reason="InvalidRevision")
         remote = self._remote(url)
-        refs = self._refs(remote)
-        if ranged:
-            tags = {name.removeprefix("refs/tags/") for name in refs if name.startswith("refs/tags/")}
-            revision = newest(revision, (tag for tag in tags if not tag.endswith("^{}"))) or revision
-        for name in (revision, f"refs/heads/{revision}", f"refs/tags/{revision}^{{}}", f"refs/tags/{revision}"):
-            if name in refs:
-                return refs.get(f"{name}^{{}}", refs[name])
+        refs, name = self._named(remote, revision)
+        if name:
+            return refs.get(f"{name}^{{}}", refs[name])
         if _SHORT_SHA.fullmatch(revision.lower()):
             return self._complete(remote, revision.lower())
         raise GitUnavailable(
@@ -119,6 +114,61 @@ class GitDoor:
             reason="RevisionNotFound",
             hint="is it pushed? a semver range is looked for among the tags",
         )
+
+    def _named(self, remote: Remote, revision: str) -> tuple[dict[str, str], str]:
+        """Give all refs, and the name of the one that a revision means, "" for none."""
+        ranged = is_constraint(revision)
+        if not ranged and (not _REVISION.fullmatch(revision) or ".." in revision):
+            raise UsageError(f"{revision[:80]!r} is no Git revision", reason="InvalidRevision")
+        refs = self._refs(remote)
+        if ranged:
+            tags = {name.removeprefix("refs/tags/") for name in refs if name.startswith("refs/tags/")}
+            revision = newest(revision, (tag for tag in tags if not tag.endswith("^{}"))) or revision
+        names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
+        return refs, next((name for name in names if name in refs), "")
+
+    def annotated_tag(self, url: str, revision: str) -> bytes:
+        """Give the raw object of the annotated tag that a revision names, b"" for a branch, commit or light tag."""
+        if not revision or _FULL_SHA.fullmatch(revision.lower()):
+            return b""
+        remote = self._remote(url)
+        refs, name = self._named(remote, revision)
+        if not name or f"{name}^{{}}" not in refs:
+            return b""
+        with self._repository(remote) as repository:
+            self._fetch(remote, repository, refs[name], name)
+            return self._git(["cat-file", "tag", refs[name]], remote, repository)
+
+    def history(self, url: str, revision: str, *, limit: int = 1) -> list[Commit]:
+        """Give a commit and its ancestors, children before parents, at most `limit`; no file is fetched for more.
+
+        Raises:
+            GitUnavailable: no answer, no such commit.
+        """
+        commit = self.resolve(url, revision)
+        remote = self._remote(url)
+        with self._repository(remote, "" if limit == 1 else "-history") as repository:
+            if limit == 1:
+                self._fetch(remote, repository, commit)
+            else:
+                self._fetch_history(remote, repository, commit)
+            listing = ["rev-list", "--topo-order", f"--max-count={limit}", commit]
+            shas = self._git(listing, remote, repository).decode("ascii").split()
+            asked = "".join(f"{sha}\n" for sha in shas).encode()
+            answer = self._git(["cat-file", "--batch"], remote, repository, stdin=asked)
+        found, position = [], 0
+        for sha in shas:
+            end = answer.index(b"\n", position)
+            size = int(answer[position:end].split()[2])
+            raw = answer[end + 1 : end + 1 + size]
+            # From the object itself: a history that was cut off, here or on the server, does not end silently.
+            found.append(Commit(sha=sha, parents=tuple(_parents(raw)), raw=raw))
+            position = end + size + 2
+        return found
+
+    def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> list[Signature]:
+        """Check the signatures of raw commits and tags (`git_signatures.py`)."""
+        return self._signatures.check(objects, keys)
 
     def tree(self, url: str, revision: str, path: str = "") -> Tree:
         """Give the files of a commit below `path` (or the one file it names, under its base name).
@@ -201,9 +251,12 @@ class GitDoor:
             return False
 
     @contextlib.contextmanager
-    def _repository(self, remote: Remote) -> Iterator[Path]:
-        """Give the bare cache of a remote, locked against other processes and made when it is not there."""
-        name = hashlib.sha256(remote.url.encode()).hexdigest()[:32]
+    def _repository(self, remote: Remote, kind: str = "") -> Iterator[Path]:
+        """Give the bare cache of a remote, locked against other processes and made when it is not there.
+
+        That of files is cut off after one commit, so histories have their own (`kind`).
+        """
+        name = hashlib.sha256(remote.url.encode()).hexdigest()[:32] + kind
         folder = self._cache / name
         try:
             self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -218,14 +271,31 @@ class GitDoor:
                 f"the cache {self._cache} cannot be used: {error.strerror}", reason="Unwritable"
             ) from None
 
-    def _fetch(self, remote: Remote, repository: Path, commit: str) -> None:
-        """Bring one commit with its files into the cache; a cache that has it asks nobody."""
+    def _fetch_history(self, remote: Remote, repository: Path, commit: str) -> None:
+        """Bring a commit and all its ancestors into the cache, without their files where the server can do that."""
+        ref = f"refs/secretsops/{commit}"
+        if (repository / ref).exists():
+            return
+        options = ["fetch", "--quiet", "--force", "--no-write-fetch-head", "--filter=tree:0", "--no-tags", "--"]
+        try:
+            self._git([*options, remote.url, f"+{commit}:{ref}"], remote, repository, what="read the history of")
+        except GitUnavailable as first:
+            if first.reason == "Timeout":
+                raise
+            refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+            self._git([*options, remote.url, *refspecs], remote, repository, what="read the history of")
+            if not self._is_commit(remote, repository, commit):
+                raise _gone(remote, commit) from None
+            self._git(["update-ref", ref, commit], remote, repository)
+
+    def _fetch(self, remote: Remote, repository: Path, commit: str, name: str = "") -> None:
+        """Bring one commit with its files (or the tag `name`) into the cache; a cache that has it asks nobody."""
         ref = f"refs/secretsops/{commit}"
         if (repository / ref).exists():
             return
         try:
             command = ["fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", remote.url]
-            self._git([*command, f"+{commit}:{ref}"], remote, repository, what="fetch from")
+            self._git([*command, f"+{name or commit}:{ref}"], remote, repository, what="fetch from")
         except GitUnavailable as first:
             # Old servers give only what a ref points to: take all branches and tags, and look for it there.
             if first.reason == "Timeout":
@@ -238,11 +308,7 @@ class GitDoor:
                 what="fetch from",
             )
             if not self._is_commit(remote, repository, commit):
-                raise GitUnavailable(
-                    f"{_shown(remote.url)} has no commit {commit}",
-                    reason="RevisionNotFound",
-                    hint="was the branch force-pushed since the revision was pinned?",
-                ) from None
+                raise _gone(remote, commit) from None
             self._git(["update-ref", ref, commit], remote, repository)
 
     def _read(self, remote: Remote, repository: Path, commit: str, path: str) -> Tree:
@@ -363,6 +429,7 @@ def _environment() -> dict[str, str]:
         "GIT_ASKPASS": "",
         "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_ATTR_NOSYSTEM": "1",
         "HOME": "/nonexistent",
         "LC_ALL": "C",
@@ -424,6 +491,21 @@ def _contents(blobs: Sequence[_Entry], answer: bytes) -> Iterator[tuple[str, byt
         start = end + 1
         yield entry.path, answer[start : start + entry.size]
         position = start + entry.size + 1
+
+
+def _parents(raw: bytes) -> Iterator[str]:
+    """Give the parents that a raw commit names."""
+    for line in raw.partition(b"\n\n")[0].split(b"\n"):
+        if line.startswith(b"parent "):
+            yield line[7:].decode("ascii", "replace")
+
+
+def _gone(remote: Remote, commit: str) -> GitUnavailable:
+    return GitUnavailable(
+        f"{_shown(remote.url)} has no commit {commit}",
+        reason="RevisionNotFound",
+        hint="was the branch force-pushed since the revision was pinned?",
+    )
 
 
 def _said(stderr: bytes) -> str:

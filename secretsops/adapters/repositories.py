@@ -19,7 +19,7 @@ Never here: speaking to a repository (`git.py`, `charts.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from secretsops.adapters.charts import PREFIX, ChartRepos
 from secretsops.adapters.git import GitDoor, SshAccess
 from secretsops.errors import InvalidManifest, UsageError
 from secretsops.manifest import load_values
-from secretsops.ports import GitRepos, Tree
+from secretsops.ports import Commit, GitRepos, Signature, SigningKeys, Tree
 from secretsops.secret import Plaintext
 
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>(?!//).+)")
@@ -165,6 +165,20 @@ class SourceDoor:
         """Give the files of a commit, or of a chart."""
         door, address = self._door(url)
         return door.tree(address, revision, path)
+
+    def history(self, url: str, revision: str, *, limit: int = 1) -> Sequence[Commit]:
+        """Give a commit and its ancestors; a chart has none."""
+        door, address = self._door(url)
+        return door.history(address, revision, limit=limit)
+
+    def annotated_tag(self, url: str, revision: str) -> bytes:
+        """Give the annotated tag that a revision names; a chart has none."""
+        door, address = self._door(url)
+        return door.annotated_tag(address, revision)
+
+    def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> Sequence[Signature]:
+        """Check the signatures of raw commits and tags."""
+        return self._git.signatures(objects, keys)
 
     def _door(self, url: str) -> tuple[GitRepos, str]:
         if url.startswith(PREFIX):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import yaml
 
 from secretsops.errors import GitUnavailable
 from secretsops.manifest import Manifest
-from secretsops.ports import Tree
+from secretsops.ports import Commit, Signature, SignatureState, SigningKeys, Tree
 from tests.conformance.frame import root
 
 SYNC = "argocd/sync"
@@ -121,6 +121,18 @@ class CaseRepos:
         folder = base / path
         files = {str(file.relative_to(folder)): _content(file) for file in _files(folder)}
         return Tree(url=url, revision=revision, files=files)
+
+    def history(self, url: str, revision: str, *, limit: int = 1) -> list[Commit]:
+        """Give the one commit there is."""
+        return [Commit(sha=FULL)]
+
+    def annotated_tag(self, url: str, revision: str) -> bytes:
+        """Give b"": no case has an annotated tag."""
+        return b""
+
+    def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> list[Signature]:
+        """Say that nothing is signed."""
+        return [Signature(state=SignatureState.UNSIGNED) for _ in objects]
 
     def _commit(self, url: str) -> dict[str, Any]:
         commits = [one for one in (self._git.get(url.removeprefix("file:///")) or [])[: self._number] if one]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 from secretsops.errors import GitUnavailable, UsageError
-from secretsops.ports import Tree
+from secretsops.ports import Commit, Signature, SignatureState, SigningKeys, Tree
 
 Content = TypeVar("Content", bytes, str)
 _FULL = re.compile(r"[0-9a-f]{40}")
@@ -28,6 +28,7 @@ class _Repository:
     commits: dict[str, Tree] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    raw: dict[str, Commit] = field(default_factory=dict)
 
 
 class FakeGit:
@@ -38,6 +39,7 @@ class FakeGit:
         """(verb, url, revision) of every call, in order."""
         self._repositories: dict[str, _Repository] = {}
         self._faults: list[GitUnavailable] = []
+        self._signed: dict[bytes, str] = {}
 
     # --- for tests -------------------------------------------------------------------------------------
 
@@ -49,8 +51,13 @@ class FakeGit:
         links: Mapping[str, str] | None = None,
         branch: str = "main",
         orphan: bool = False,
+        signed: str = "",
+        message: str = "a change",
     ) -> str:
-        """Add a commit that changes `files` (and names `links`) on a branch; gives its SHA. `orphan` starts anew."""
+        """Add a commit that changes `files` (and names `links`) on a branch; gives its SHA. `orphan` starts anew.
+
+        `signed` is the fingerprint of an OpenPGP key that signs it.
+        """
         repository = self._repositories.setdefault(url, _Repository())
         before = repository.commits.get(repository.branches.get(branch, "")) if not orphan else None
         contents = {path: text.encode() if isinstance(text, str) else text for path, text in files.items()}
@@ -59,7 +66,22 @@ class FakeGit:
         text = repr((len(repository.commits), sorted(merged.items()), sorted(named.items())))
         sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         repository.commits[sha] = Tree(url=url, revision=sha, files=merged, links=named)
+        parents = (repository.branches[branch],) if before else ()
+        lines = [f"tree {sha}", *(f"parent {parent}" for parent in parents), "author A <a@example.com> 0 +0000"]
+        raw = ("\n".join(lines) + f"\n\n{message}\n").encode()
+        repository.raw[sha] = Commit(sha=sha, parents=parents, raw=raw)
+        if signed:
+            self._signed[raw] = signed
         repository.branches[branch] = sha
+        return sha
+
+    def remove(self, url: str, *paths: str) -> str:
+        """Add a commit on main without these files; gives its SHA."""
+        tip = self._repositories[url].branches["main"]
+        sha = self.commit(url, {"removed": " ".join(paths)})
+        found = self._repositories[url].commits
+        kept = {path: text for path, text in found[tip].files.items() if path not in paths}
+        found[sha] = Tree(url=url, revision=sha, files=kept, links=found[tip].links)
         return sha
 
     def tag(self, url: str, name: str, sha: str) -> None:
@@ -86,6 +108,25 @@ class FakeGit:
         whole = self._repository(url).commits[self._resolve(url, revision or "HEAD")]
         base = "/".join(parts)
         return Tree(url=url, revision=whole.revision, files=_below(whole.files, base), links=_below(whole.links, base))
+
+    def history(self, url: str, revision: str, *, limit: int = 1) -> list[Commit]:
+        """Give a commit and its ancestors, at most `limit`."""
+        self.asked.append(("history", url, revision))
+        known = self._repository(url).raw
+        found = [known[self._resolve(url, revision or "HEAD")]]
+        while len(found) < limit and found[-1].parents:
+            found.append(known[found[-1].parents[0]])
+        return found
+
+    def annotated_tag(self, url: str, revision: str) -> bytes:
+        """Give b"": tags here are light."""
+        return b""
+
+    def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> list[Signature]:
+        """Say what `commit` was told, as if the key were on every keyring."""
+        told = [self._signed.get(raw, "") for raw in objects]
+        good, none = SignatureState.GOOD, SignatureState.UNSIGNED
+        return [Signature(state=good if key else none, key=key, primary=key) for key in told]
 
     def _repository(self, url: str) -> _Repository:
         if urlsplit(url).scheme not in ("http", "https", "file"):
