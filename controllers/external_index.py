@@ -97,6 +97,11 @@ class ExternalIndex:
             self._forced.add(key)
             self._since[key] = now
 
+    def externals(self) -> list[ObjectKey]:
+        """Give every ExternalSecret that is known."""
+        with self._lock:
+            return [key for key in self._places if key.kind == EXTERNAL_SECRET.kind]
+
     def external_gone(self, key: ObjectKey) -> None:
         """Forget an ExternalSecret."""
         with self._lock:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from controllers import cluster_external_secrets, cluster_push_secrets, refresh_http
 from controllers.external_index import ExternalIndex
+from controllers.external_kept import CONFIGURATION, Keeping
 from controllers.external_secrets import ExternalSecrets
 from controllers.external_values import Values
 from controllers.loop import Part, Result, Runtime, Tick, Waker, Watched
@@ -43,11 +44,12 @@ def build(runtime: Runtime) -> Sequence[Part]:
         name="external-secrets",
         watched=wiring.watched(),
         reconcile=wiring.reconcile,
-        ticks=[Tick(name="recovery", act=wiring.recover)],
+        ticks=[Tick(name="recovery", act=wiring.recover), Tick(name="kept", act=wiring.kept.look)],
         routes={refresh_http.PATH: refresh_http.route(runtime.cluster, wiring.readers, wiring.refresh)},
         waker=wiring.waker,
         workers=4,
         ended=wiring.end,
+        exposed=wiring.kept.metrics().text,
     )
     return [part, *cluster_external_secrets.build(runtime), *cluster_push_secrets.build(runtime)]
 
@@ -60,6 +62,7 @@ class _Wiring:
         options = runtime.options
         limit = options.get("drop_limit")
         self.waker = Waker()
+        self._home = runtime.namespace
         self._clock = clock
         self._index, self._observed, self._demand = ExternalIndex(), Observed(cluster), Demand()
         self._observed.watches_secrets()
@@ -71,6 +74,8 @@ class _Wiring:
             our_class=str(options.get("controller_class") or DEFAULT_CLASS),
             observed=self._observed,
         )
+        self.kept = Keeping(cluster, clock, runtime.doors, fence=runtime.fence, observed=self._observed, emit=emit)
+        self.kept.living, self.kept.wake = self._index.externals, lambda key: self.waker.add(key)  # noqa: PLW0108 - set later
         generators = Generators(cluster.get, cluster=cluster, open_source=runtime.doors.secret_source)
         self._values = Values(self._stores, generators, demand=self._demand)
         self._externals = ExternalSecrets(
@@ -82,6 +87,7 @@ class _Wiring:
             values=self._values,
             drop_limit=DROP_LIMIT if limit is None else float(limit),
         )
+        self._externals.kept = self.kept
         self._pushes = PushSecrets(
             cluster, self._stores, emit, clock, observed=self._observed, generators=generators, fence=runtime.fence
         )
@@ -96,6 +102,11 @@ class _Wiring:
             Watched(selection=Selection(kind=CLUSTER_SECRET_STORE), keys=self._store),
             Watched(selection=Selection(kind=SECRET, metadata_only=True), keys=self._secret, keep=name_alone),
             Watched(selection=Selection(kind=CONFIG_MAP, metadata_only=True), keys=self._source, keep=name_alone),
+            Watched(
+                selection=Selection(kind=SECRET, namespace=self._home, field_selector=f"metadata.name={CONFIGURATION}"),
+                keys=self._escrow,
+                keep=name_alone,
+            ),
         ]
 
     # --- Acting ----------------------------------------------------------------------------------------
@@ -187,6 +198,10 @@ class _Wiring:
         self._observed.secret(*place, exists=there, maker=maker, version=version_of(manifest))
         own = there and self._observed.is_as_written(*place)
         return [*(() if own else self._index.secret(manifest)), *self._source(kind, manifest)]
+
+    def _escrow(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
+        self.kept.configured(None if kind is EventType.DELETED else manifest)
+        return ()
 
     def _source(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:
         return self._index.source(kind, manifest, self._clock.now())

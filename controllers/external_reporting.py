@@ -19,7 +19,7 @@ from secretsops.external.entries import Pull
 from secretsops.external.gather import EntryFailed
 from secretsops.external.model import ExternalSecret
 from secretsops.external.status import SYNCED, SYNCED_ERROR, stamp, with_ready
-from secretsops.external.survival import FALLBACK, STALE, is_stale, stale_condition
+from secretsops.external.survival import FALLBACK, KEPT, STALE, is_stale, stale_condition
 from secretsops.manifest import Manifest
 from secretsops.ports import Clock, Cluster
 
@@ -70,16 +70,27 @@ class Reports:
         wanted: ExternalSecret | None = None,
         error: SecretsOpsError | None = None,
         entries: str = "",
+        restored: str = "",
     ) -> None:
         """Say that the sync failed; time and version of the last success stay, as the Secret does."""
         self.emit(manifest, "Warning", "UpdateFailed", cause)
         now = self._clock.now()
         status = with_ready(manifest.status, ready=False, reason=SYNCED_ERROR, message=message, now=now)
-        if wanted is not None and error is not None and is_stale(wanted, manifest.status, now):
+        if wanted is not None and error is not None and (restored or is_stale(wanted, manifest.status, now)):
             where = f"{cause} ({entries})" if entries else cause
-            stale = stale_condition(manifest.status, error, where, stamp(now))
+            stale = stale_condition(manifest.status, error, where, stamp(now), restored=restored)
             status["conditions"] = [*(c for c in status["conditions"] if c.get("type") not in _OURS), stale]
         self._write(manifest, status, binding)
+
+    def kept(self, manifest: Manifest, *, holds: bool, reason: str, message: str) -> None:
+        """Say whether the sealed copy is of what is in the Secret now."""
+        conditions: list[dict[str, Any]] = manifest.status.get("conditions") or []
+        old = next((c for c in conditions if c.get("type") == KEPT), {})
+        status = "True" if holds else "False"
+        moved = old.get("lastTransitionTime") if old.get("status") == status else stamp(self._clock.now())
+        condition = {"type": KEPT, "status": status, "reason": reason, "message": message, "lastTransitionTime": moved}
+        others = [c for c in conditions if c.get("type") != KEPT]
+        self._write(manifest, {**manifest.status, "conditions": [*others, condition]}, "")
 
     def _fallback(self, old: dict[str, Any], text: str) -> dict[str, Any]:
         since = old.get("lastTransitionTime") or stamp(self._clock.now())
@@ -110,7 +121,8 @@ class Reports:
 
 def without_ours(status: dict[str, Any]) -> dict[str, Any]:
     """Give a status without the conditions that are ours alone."""
-    return {**status, "conditions": [c for c in status.get("conditions") or [] if c.get("type") not in _OURS]}
+    ours = (*_OURS, KEPT)
+    return {**status, "conditions": [c for c in status.get("conditions") or [] if c.get("type") not in ours]}
 
 
 def told_missing(pulls: Sequence[Pull]) -> list[str]:

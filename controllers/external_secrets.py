@@ -14,8 +14,9 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from controllers.external_kept import Keeping
 from controllers.external_reporting import Emit, Reports, told_failure, told_missing, told_refusal
-from controllers.external_values import Values
+from controllers.external_values import Found, Values
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.clock import SystemClock
@@ -30,13 +31,16 @@ from secretsops.errors import (
     StoreUnavailable,
 )
 from secretsops.external.due import is_due, mendable, next_pass, oldest_acceptable, refreshed_at, synced_version
-from secretsops.external.gather import EntryFailed
+from secretsops.external.gather import EntryFailed, Gathered
 from secretsops.external.generating import Generators
+from secretsops.external.lastgood import kept_because
 from secretsops.external.model import (
     CREATED_BY,
     EXTERNAL_SECRET,
     FINALIZER,
     GENERIC_TARGET,
+    MANAGED,
+    RESTORED_FROM,
     SECRET,
     ExternalSecret,
     read,
@@ -51,7 +55,7 @@ from secretsops.external.template import Filled, fill
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
 from secretsops.ports import Clock, Cluster, PatchType
-from secretsops.secret import Plaintext
+from secretsops.secret import Plaintext, SecretData
 
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 
@@ -69,12 +73,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pass:
-    """What one pass found: the object, what it says, the Secret that is there, and which stores serve."""
+    """What one pass found: the object, what it says, its stores, the Secret that is there, and which stores serve."""
 
     manifest: Manifest
     wanted: ExternalSecret
     live: Manifest | None
     started: dt.datetime
+    stores: Found
+    gathered: Gathered
     fallback: str = ""
 
 
@@ -101,6 +107,8 @@ class ExternalSecrets:
         self._drop_limit = drop_limit
         self._spread = spread
         self._values = values or Values(stores, Generators(cluster.get))
+        self.kept: Keeping | None = None
+        """Who keeps sealed copies, where somebody does."""
 
     def reconcile(self, key: ObjectKey, *, since: dt.datetime | None = None, forced: bool = False) -> Done:
         """Bring one Secret in line with its ExternalSecret.
@@ -130,7 +138,7 @@ class ExternalSecrets:
         if isinstance(wanted, Done):
             return wanted
         # 4. Observe the Secret; ask the provider only when something is due or the Secret is not as it was left.
-        due = forced or is_due(wanted, manifest.status, started)
+        due = forced or is_due(wanted, manifest.status, started) or self._is_unsealed(manifest, wanted, stores)
         known = not due and self._observed.is_as_written(wanted.namespace, wanted.target.name)
         live = None if known else self._live(manifest, wanted)
         if known or (not due and is_intact(wanted, live)):
@@ -142,11 +150,19 @@ class ExternalSecrets:
         try:
             gathered, fallback = self._values.gather(wanted, stores, acceptable, retry=since is None and due)
         except EntryFailed as failure:
-            return self._not_had(manifest, wanted, failure, started)
+            return self._not_had(manifest, wanted, failure, started, live)
         for text in told_missing(gathered.absent):
             self._reports.emit(manifest, "Normal", "MissingProviderSecret", text)
         # 6. Decide and act, 7. report.
-        this = _Pass(manifest=manifest, wanted=wanted, live=live, started=gathered.as_of(started), fallback=fallback)
+        this = _Pass(
+            manifest=manifest,
+            wanted=wanted,
+            live=live,
+            started=gathered.as_of(started),
+            stores=stores,
+            gathered=gathered,
+            fallback=fallback,
+        )
         if not gathered.values and wanted.target.deletion != "Merge":
             return self._later(wanted, self._without_values(this))
         return self._later(wanted, self._write(this, gathered.values))
@@ -175,6 +191,8 @@ class ExternalSecrets:
         finalizers = list(manifest.metadata.get("finalizers") or [])
         if FINALIZER not in finalizers:
             return Done("gone")
+        if self.kept is not None:
+            self.kept.revoked(manifest, "Deleted")
         target = manifest.spec.get("target")
         if isinstance(target, dict) and target.get("deletionPolicy") == "Delete":
             live = self._secret(target_name(manifest), manifest.namespace)
@@ -214,11 +232,20 @@ class ExternalSecrets:
 
     # --- Values ----------------------------------------------------------------------------------------
 
-    def _not_had(self, manifest: Manifest, wanted: ExternalSecret, failure: EntryFailed, started: dt.datetime) -> Done:
+    def _not_had(
+        self,
+        manifest: Manifest,
+        wanted: ExternalSecret,
+        failure: EntryFailed,
+        started: dt.datetime,
+        live: Manifest | None,
+    ) -> Done:
         """Say that values could not be had; raises the cause where trying again can help."""
         cause = failure.cause
         if isinstance(cause, StoreUnavailable) and cause.reason == "Paced":
             return Done("paced", max(0.05, cause.retry_after))
+        if self.kept is not None:
+            self.kept.failed(manifest, cause)
         self._reports.fail(
             manifest,
             "could not get secret data from provider",
@@ -226,6 +253,7 @@ class ExternalSecrets:
             wanted=wanted,
             error=cause,
             entries=told_entries(failure, len(wanted.pulls)),
+            restored=live.annotations.get(RESTORED_FROM, "") if live is not None else "",
         )
         if isinstance(cause, InvalidManifest):
             return Done("refused", next_pass(wanted, started, started))
@@ -250,6 +278,8 @@ class ExternalSecrets:
     def _without_values(self, this: _Pass) -> Done:
         """Follow deletionPolicy where the provider has nothing: Retain leaves the Secret, Delete takes it away."""
         wanted, live = this.wanted, this.live
+        if self.kept is not None:
+            self.kept.revoked(this.manifest, "NotFound")
         if wanted.target.deletion == "Retain":
             return self._succeed(this, "unchanged", message="secret retained due to DeletionPolicy=Retain")
         if wanted.target.creation != "Owner":
@@ -283,8 +313,9 @@ class ExternalSecrets:
             if isinstance(error, Refused):
                 return Done("refused", self._again(this))
             raise
+        secret = compose(wanted, filled, this.live)
         try:
-            action = self._act(this, compose(wanted, filled, this.live))
+            action = self._act(this, secret)
             # Only then the old one: at no moment is there none of them.
             self._drop_renamed(this.manifest, wanted)
         except AlreadyExists:
@@ -301,7 +332,32 @@ class ExternalSecrets:
             raise
         if action != "unchanged":
             self._reports.emit(this.manifest, "Normal", action.capitalize(), f"secret {action}")
+        self._keep(this, secret, filled)
         return self._succeed(this, action, binding=wanted.target.name)
+
+    # --- Last known good -------------------------------------------------------------------------------
+
+    def _is_unsealed(self, manifest: Manifest, wanted: ExternalSecret, stores: Found) -> bool:
+        """Say whether to ask only to have a sealed copy; what is fetched once is taken from its Secret instead."""
+        if self.kept is None or not self.kept.lacks(manifest, wanted, stores):
+            return False
+        if wanted.refresh == "Periodic" and wanted.interval > 0:
+            return True
+        live, at = self._secret(wanted.target.name, wanted.namespace), refreshed_at(manifest.status)
+        if live is not None and at is not None and live.labels.get(MANAGED) == "true" and is_intact(wanted, live):
+            filled = Filled(values=SecretData.of({"data": live.body.get("data")}), labels=live.labels)
+            self.kept.good(manifest, wanted, live, filled, (), at)
+        return False
+
+    def _keep(self, this: _Pass, secret: Manifest, filled: Filled) -> None:
+        """Have what was written sealed, where the stores' owners ask for it; what another store served is not."""
+        if self.kept is None or not self.kept.on or this.fallback:
+            return
+        why = kept_because(this.wanted, this.stores)
+        if why:
+            self.kept.revoked(this.manifest, why)
+        else:
+            self.kept.good(this.manifest, this.wanted, secret, filled, this.gathered.entries, this.started)
 
     def _filled(self, this: _Pass, values: Mapping[str, Plaintext]) -> Filled:
         """Give data and metadata: by the template where there is one, else values and marks as they are.

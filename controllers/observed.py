@@ -96,6 +96,12 @@ class Observed:
             _, seen = self._secrets.get((namespace, name), ("", 0))
             return seen <= written
 
+    def secret_version(self, namespace: str, name: str) -> int:
+        """Give the newest version of a Secret that is known, of a watch or of our own write; 0 for none."""
+        with self._lock:
+            _, seen = (self._secrets or {}).get((namespace, name), ("", 0))
+            return max(seen, self._written.get((namespace, name), 0))
+
     def may_exist(self, namespace: str, name: str) -> bool:
         """Say whether a Secret has to be read: False where the watch knows none of that name.
 

@@ -1,11 +1,13 @@
 """`escrow.yaml`: where escrow goes, for whom, under which policy. Pure but for the files it is given.
 
 A folder and a Secret of the same file names say the same: `escrow.yaml`, `credentials.yaml`, `signer.key`,
-`trust.json`. Never here: opening sinks (`places.py`).
+`trust.json`, `names.key`. Never here: opening sinks (`places.py`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,8 +18,14 @@ from secretsops.manifest import load_values
 from secretsops.secret import Plaintext
 
 CONFIG, CREDENTIALS, SIGNER, TRUST = "escrow.yaml", "credentials.yaml", "signer.key", "trust.json"
+NAMES = "names.key"
 SINK_LIMIT = 16
-_FIELDS = {"apiVersion", "kind", "cluster", "policy", "trust", "quorum", "home", "recipients", "sinks"}
+VERSIONS, VERSION_LIMIT = 3, 20
+"""Copies listed of each Secret, where not told otherwise, and at most."""
+_FIELDS = {"apiVersion", "kind", "cluster", "policy", "trust", "quorum", "home", "recipients", "sinks", "lastKnownGood"}
+MIN_NAMES = 32
+"""Characters of a key that names are hidden by."""
+_KEPT_FIELDS = {"recipients", "versions"}
 _SINK_FIELDS = {"name", "url", "domain", "retentionDays", "writer", "reader"}
 _SHAPE = "see `Configuration` in the manual of secretsops/escrow"
 
@@ -43,6 +51,15 @@ class SinkSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptConfig:
+    """Sealed copies of last known good Secrets: for whom, how many of each, and the key that hides their names."""
+
+    recipients: Sequence[str]
+    versions: int
+    names: Plaintext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EscrowConfig:
     """The whole of it. `home` lists the failure domains of the cluster itself; `quorum` is a number of sinks."""
 
@@ -55,6 +72,7 @@ class EscrowConfig:
     trust: str = ""
     signer: Plaintext | None = None
     trust_file: bytes = b""
+    kept: KeptConfig | None = None
 
 
 def read_config(files: Mapping[str, bytes]) -> EscrowConfig:
@@ -85,6 +103,7 @@ def read_config(files: Mapping[str, bytes]) -> EscrowConfig:
         trust=_text(body, "trust", needed=False),
         signer=Plaintext(files[SIGNER]) if SIGNER in files else None,
         trust_file=files.get(TRUST, b""),
+        kept=_kept(body["lastKnownGood"], files) if body.get("lastKnownGood") is not None else None,
     )
     _refuse_useless(found)
     return found
@@ -93,12 +112,32 @@ def read_config(files: Mapping[str, bytes]) -> EscrowConfig:
 def _refuse_useless(config: EscrowConfig) -> None:
     if config.policy is not Policy.OFF and not config.sinks:
         raise _bad(f"policy {config.policy} needs a sink")
-    if config.sinks and not config.recipients:
+    if config.kept is not None and not config.sinks:
+        raise _bad("lastKnownGood needs a sink")
+    if config.sinks and not config.recipients and (config.policy is not Policy.OFF or config.kept is None):
         raise _bad("there are sinks but no recipient")
     if config.quorum > len(config.sinks):
         raise _bad(f"a quorum of {config.quorum} cannot be had from {len(config.sinks)} sink(s)")
     if bool(config.trust) != bool(config.signer):
         raise _bad("trust and signer.key go together: who signs, and who says that it may")
+
+
+def _kept(body: Any, files: Mapping[str, bytes]) -> KeptConfig:
+    """Read `lastKnownGood`. Names are hidden by `names.key`, else by a key that follows from the signer's."""
+    if not isinstance(body, dict):
+        raise _bad("lastKnownGood is no mapping")
+    _refuse_unknown(body, _KEPT_FIELDS, "lastKnownGood")
+    recipients = [_string(each, "lastKnownGood.recipients") for each in _list(body, "recipients")]
+    versions = _number(body, "versions") or VERSIONS
+    secret = files.get(NAMES, b"").strip() or files.get(SIGNER, b"")
+    if not recipients:
+        raise _bad("lastKnownGood has no recipients of its own")
+    if versions > VERSION_LIMIT:
+        raise _bad(f"lastKnownGood.versions is above {VERSION_LIMIT}")
+    if len(secret) < MIN_NAMES:
+        raise _bad(f"lastKnownGood needs {NAMES} (openssl rand -hex 32), or a signer.key")
+    key = hmac.new(secret, b"secretsops.dev names of kept copies", hashlib.sha256).digest()
+    return KeptConfig(recipients=recipients, versions=versions, names=Plaintext(key))
 
 
 def _sink(body: Any, credentials: Mapping[str, Any]) -> SinkSpec:

@@ -16,7 +16,7 @@ from secretsops.errors import BrokenEscrow, UsageError
 from secretsops.escrow import wrapped
 from secretsops.escrow.backup import Opening
 from secretsops.escrow.canonical import SIZE_LIMIT
-from secretsops.escrow.config import CONFIG, CREDENTIALS, SIGNER, TRUST, EscrowConfig, read_config
+from secretsops.escrow.config import CONFIG, CREDENTIALS, NAMES, SIGNER, TRUST, EscrowConfig, read_config
 from secretsops.escrow.identity import read_identities
 from secretsops.escrow.index import Entry, entry_names, read_entry
 from secretsops.escrow.places import Escrow, opened, plain
@@ -119,7 +119,7 @@ def the_config(options: Mapping[str, Any]) -> EscrowConfig:
     path = Path(options["config"])
     folder, name = (path, CONFIG) if path.is_dir() else (path.parent, path.name)
     files = {CONFIG: read_input(str(folder / name), limit=SIZE_LIMIT)}
-    for each in (CREDENTIALS, SIGNER):
+    for each in (CREDENTIALS, SIGNER, NAMES):
         if (folder / each).is_file():
             files[each] = _private(str(folder / each)).reveal()
     if (folder / TRUST).is_file():

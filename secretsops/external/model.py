@@ -30,6 +30,8 @@ FINALIZER = "externalsecrets.external-secrets.io/externalsecret-cleanup"
 MANAGED = "reconcile.external-secrets.io/managed"
 CREATED_BY = "reconcile.external-secrets.io/created-by"
 DATA_HASH = "reconcile.external-secrets.io/data-hash"
+RESTORED_FROM = "secretsops.dev/restored-from"
+"""On a Secret that came from a sealed copy: of which cluster, epoch and moment; gone once its store answered."""
 
 CREATION_POLICIES = ("Owner", "Orphan", "Merge", "CreateOrMerge", "None")
 DELETION_POLICIES = ("Retain", "Delete", "Merge")

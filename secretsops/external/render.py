@@ -16,6 +16,7 @@ from secretsops.external.model import (
     DATA_HASH,
     EXTERNAL_SECRET,
     MANAGED,
+    RESTORED_FROM,
     ExternalSecret,
     object_hash,
 )
@@ -100,6 +101,7 @@ def _body(wanted: ExternalSecret, filled: Filled, live: Manifest | None) -> dict
         annotations |= dict(filled.annotations)
         if filled.finalizers:
             metadata["finalizers"] = list(dict.fromkeys([*(metadata.get("finalizers") or []), *filled.finalizers]))
+    annotations.pop(RESTORED_FROM, None)
     labels[MANAGED] = "true"
     labels.pop(CREATED_BY, None)
     if wanted.target.creation == "Owner":

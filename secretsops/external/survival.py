@@ -30,6 +30,8 @@ from secretsops.external.model import ExternalSecret
 
 STALE, FALLBACK = "Stale", "Fallback"
 """Our own conditions; neither is there while all is well."""
+KEPT = "Kept"
+"""Our condition where copies are kept: whether the sealed one is of the data that is in the Secret."""
 ACCEPT_DROP = "secretsops.dev/accept-dropped-keys"
 """An annotation of the ExternalSecret that lets one particular loss of keys happen."""
 DROP_LIMIT = 0.5
@@ -74,17 +76,22 @@ def is_stale(wanted: ExternalSecret, status: Mapping[str, Any], now: dt.datetime
     return promised and at is not None and now > at + dt.timedelta(seconds=wanted.interval)
 
 
-def stale_condition(status: Mapping[str, Any], error: SecretsOpsError, where: str, now: str) -> dict[str, Any]:
+def stale_condition(
+    status: Mapping[str, Any], error: SecretsOpsError, where: str, now: str, *, restored: str = ""
+) -> dict[str, Any]:
     """Give the condition `Stale`: of when the data is, and why there is none that is newer.
+
+    `restored` says of which sealed copy the data is, where it came from one and no store has answered since.
 
     It says the same for as long as the cause is the same, so that it is written once.
     """
     old = next((c for c in status.get("conditions") or [] if isinstance(c, dict) and c.get("type") == STALE), {})
+    kept = f"a sealed copy of {restored}" if restored else f"data of {status.get('refreshTime')}"
     return {
         "type": STALE,
         "status": "True",
         "reason": cause_class(error),
-        "message": f"data of {status.get('refreshTime')} is kept: {where}",
+        "message": f"{kept} is kept: {where}",
         "lastTransitionTime": old.get("lastTransitionTime") or now,
     }
 

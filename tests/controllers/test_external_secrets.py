@@ -684,10 +684,18 @@ def test_the_part_watches_what_concerns_it_and_keeps_no_values(world: World) -> 
     """A Secret wakes its ExternalSecret, a store itself and those that failed on it; Secrets are kept without data."""
     doors = SimpleNamespace(secret_source=world.open)
     runtime = SimpleNamespace(
-        cluster=world, clock=world, doors=doors, options={}, events=lambda _: world.emit, fence=Fence()
+        cluster=world,
+        clock=world,
+        doors=doors,
+        options={},
+        events=lambda _: world.emit,
+        fence=Fence(),
+        namespace="home",
     )
     part, *_ = build(runtime)  # type: ignore[arg-type]
-    watched = {which.selection.kind.kind: which for which in part.watched}
+    watched = {which.selection.kind.kind: which for which in part.watched if not which.selection.namespace}
+    (configuration,) = (which for which in part.watched if which.selection.namespace)
+    assert configuration.selection.field_selector == "metadata.name=secretsops-escrow"
     assert set(watched) == {
         "ExternalSecret", "PushSecret", "SecretStore", "ClusterSecretStore", "Secret", "ConfigMap"
     }  # fmt: skip
