@@ -1,4 +1,4 @@
-"""Keeps the last known good value of ExternalSecrets, sealed, in the sinks of the escrow, where stores' owners ask for it.
+"""Keeps the last known good value of ExternalSecrets, sealed, in the sinks of the escrow, for stores that ask for it.
 
 The spine tells what a sync left and what a store revoked; a tick writes it in batches, reads it back and only then says
 so in status. Recipients, sinks and the key of names come from the Secret `secretsops-escrow` alone. A copy is known
