@@ -98,7 +98,7 @@ class Town(World):
     def escrow(self) -> Any:
         files = {name: base64.b64decode(text) for name, text in self.secret_configuration["data"].items()}
         doors = SimpleNamespace(sink=lambda place: self.sinks[place.url.removeprefix("fake://")], age=lambda: AGE)
-        return opened(read_config(files), doors, in_cluster=False)  # type: ignore[arg-type]
+        return opened(read_config(files), doors, in_cluster=False)
 
     def copies(self, identity: Any = IDENTITY, back: int = 0) -> dict[str, dict[str, str]]:
         """Open what is kept: data by ExternalSecret."""
