@@ -22,6 +22,7 @@ from recovery.journal import FILE, read_lines
 from recovery.options import choice_of, estate_options, formatted, read_points
 from recovery.points import as_of
 from recovery.proof import cli as proof
+from recovery.proof.bisect_command import bisect
 from recovery.proof.point_command import keep, key_of, point
 from recovery.proof.rehearse_command import rehearse
 from recovery.proof.verify_command import verify
@@ -68,7 +69,7 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof, point, rehearse):
+for _command in (proof.plan, proof.lint, verify, proof.gap, proof.spof, point, rehearse, bisect):
     recover.add_command(_command)
 
 

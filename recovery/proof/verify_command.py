@@ -155,6 +155,12 @@ def _escrow(doors: Doors, options: Mapping[str, Any]) -> tuple[Any, Escrowed]:
     return escrow, read_escrow(escrow, doors.clock.now())
 
 
+def read_escrowed(doors: Doors, options: Mapping[str, Any]) -> Escrowed | None:
+    """Give what the escrow holds, None where none is named."""
+    escrow, escrowed = _escrow(doors, options)
+    return escrowed if escrow is not None else None
+
+
 def _inputs(choice: Choice, plan: bytes, escrowed: Escrowed, installed: list[Manifest]) -> str:
     parts = [
         __version__,
