@@ -363,6 +363,8 @@ class Tree:
     revision: str
     files: Mapping[str, bytes] = field(repr=False)
     links: Mapping[str, str] = field(default_factory=dict, repr=False)
+    submodules: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Path to pinned commit, of those among `links` that are submodules."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

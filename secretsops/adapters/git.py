@@ -331,7 +331,34 @@ class GitDoor:
             raise GitUnavailable(f"{_shown(remote.url)}: more than 256 MiB below {path or '/'}", reason="TooLarge")
         asked = "".join(f"{entry.sha}\n" for entry in blobs).encode()
         answer = self._git(["cat-file", "--batch"], remote, repository, stdin=asked, what="read") if blobs else b""
-        return Tree(url=_shown(remote.url), revision=commit, files=dict(_contents(blobs, answer)), links=links)
+        modules = {entry.path: entry.sha for entry in entries if entry.mode == "160000"}
+        files = dict(_contents(blobs, answer))
+        return Tree(url=_shown(remote.url), revision=commit, files=files, links=links, submodules=modules)
+
+    def modules(self, url: str, revision: str) -> dict[str, tuple[str, str]]:
+        """Give each submodule of a commit, by path: the commit that is pinned, and the URL that `.gitmodules` writes.
+
+        Raises:
+            GitUnavailable: as `tree`; or `.gitmodules` is broken.
+        """
+        commit = self.resolve(url, revision)
+        remote = self._remote(url)
+        with self._repository(remote) as repository:
+            self._fetch(remote, repository, commit)
+            listing = self._git(["ls-tree", "-r", "-z", "-l", "--full-tree", commit], remote, repository)
+            pinned = {entry.path: entry.sha for entry in _entries(listing, "") if entry.mode == "160000"}
+            text = self._read(remote, repository, commit, ".gitmodules").files.get(".gitmodules", b"")
+            # From standard input, without includes: it is a stranger's file.
+            command = ["config", "--file", "-", "--no-includes", "--null", "--list"]
+            listed = self._git(command, remote, repository, stdin=text, what="read the submodules of")
+        written: dict[str, dict[str, str]] = {}
+        for record in listed.decode("utf-8", "replace").split("\0"):
+            name, _, value = record.partition("\n")
+            section, _, last = name.rpartition(".")
+            if section.startswith("submodule."):
+                written.setdefault(section, {})[last] = value
+        urls = {entry.get("path", ""): entry.get("url", "") for entry in written.values()}
+        return {path: (sha, urls.get(path, "")) for path, sha in pinned.items()}
 
     def _git(
         self,

@@ -12,6 +12,8 @@ The file is named by `SECRETSOPS_REPOSITORIES`; it holds addresses and the names
     mirrors:
       - from: https://git.example/org
         to: file:///srv/mirror/org
+    submodules:                                # from where they may be taken; none without
+      - https://git.example/org
 
 Never here: speaking to a repository (`git.py`, `charts.py`).
 """
@@ -23,9 +25,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from secretsops.adapters.charts import PREFIX, ChartRepos
 from secretsops.adapters.git import GitDoor, SshAccess
+from secretsops.adapters.submodules import with_submodules
 from secretsops.errors import InvalidManifest, UsageError
 from secretsops.manifest import load_values
 from secretsops.ports import Commit, GitRepos, Signature, SigningKeys, Tree
@@ -51,6 +55,8 @@ class Repositories:
 
     entries: tuple[Entry, ...] = ()
     mirrors: tuple[tuple[str, str], ...] = ()
+    submodules: tuple[str, ...] = ()
+    """Addresses from which submodules are taken, at a path boundary."""
 
     def entry(self, url: str) -> Entry | None:
         """Give the entry with the longest address that the URL lies below."""
@@ -81,6 +87,10 @@ class Repositories:
             return None
         return SshAccess(key=found.ssh_key, known_hosts=found.known_hosts)
 
+    def consents(self, url: str) -> bool:
+        """Say whether a submodule may be taken from a URL."""
+        return any(_is_below(normal(url), one) for one in self.submodules)
+
     def mirrored(self, url: str) -> str:
         """Give the address to read a URL from: its mirror's, where there is one."""
         fitting = [(old, new) for old, new in self.mirrors if _is_below(url, old)]
@@ -91,6 +101,9 @@ class Repositories:
 
 
 def _is_below(url: str, prefix: str) -> bool:
+    """Say whether a URL lies below an address; one with dots as steps (`org/../other`) lies below none."""
+    if any(step in (".", "..") for step in unquote(url).split("/")):
+        return False
     return url in (prefix, f"{prefix}.git") or url.startswith(prefix if prefix.endswith("/") else prefix + "/")
 
 
@@ -111,8 +124,13 @@ def read_repositories(text: bytes, where: str) -> Repositories:
     except InvalidManifest as error:
         raise UsageError(f"{error.where or where}: {error.problem}", reason="InvalidConfiguration") from None
     body: Any = documents[0] if documents else {}
-    if not isinstance(body, dict) or set(body) - {"repositories", "mirrors"}:
-        raise UsageError(f"{where} holds something else than repositories and mirrors", reason="InvalidConfiguration")
+    if not isinstance(body, dict) or set(body) - {"repositories", "mirrors", "submodules"}:
+        raise UsageError(
+            f"{where} holds something else than repositories, mirrors and submodules", reason="InvalidConfiguration"
+        )
+    modules = body.get("submodules") or []
+    if not isinstance(modules, list) or not all(isinstance(one, str) and one for one in modules):
+        raise UsageError(f"{where}: submodules is not a list of addresses", reason="InvalidConfiguration")
     return Repositories(
         entries=tuple(
             Entry(
@@ -127,6 +145,7 @@ def read_repositories(text: bytes, where: str) -> Repositories:
         mirrors=tuple(
             (normal(_text(where, one, "from")), _text(where, one, "to")) for one in _maps(where, body, "mirrors")
         ),
+        submodules=tuple(normal(one).rstrip("/") for one in modules),
     )
 
 
@@ -163,8 +182,14 @@ class SourceDoor:
 
     def tree(self, url: str, revision: str, path: str = "") -> Tree:
         """Give the files of a commit, or of a chart."""
-        door, address = self._door(url)
-        return door.tree(address, revision, path)
+        if not url.startswith(PREFIX) and self._known.submodules:
+            address, consents = self._address, self._known.consents
+            return with_submodules(self._git, normal(url), revision, path, address=address, consents=consents)
+        door, address_of = self._door(url)
+        return door.tree(address_of, revision, path)
+
+    def _address(self, url: str) -> str:
+        return self._known.mirrored(normal(url))
 
     def history(self, url: str, revision: str, *, limit: int = 1) -> Sequence[Commit]:
         """Give a commit and its ancestors; a chart has none."""
@@ -184,4 +209,4 @@ class SourceDoor:
         if url.startswith(PREFIX):
             address, mark, chart = url.removeprefix(PREFIX).partition("#")
             return self._charts, PREFIX + self._known.mirrored(address) + mark + chart
-        return self._git, self._known.mirrored(normal(url))
+        return self._git, self._address(url)

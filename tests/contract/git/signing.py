@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,6 +103,13 @@ class SignedRepository:
         self.git("add", "--all")
         self.git(*self._format(pgp, ssh), "commit", "--quiet", "--allow-empty", *_sign("-S", pgp, ssh), "-m", message)
         return self.git("rev-parse", "HEAD")
+
+    def put(self, files: Mapping[str, str]) -> str:
+        """Commit files, unsigned; gives the SHA."""
+        for name, text in files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text)
+        return self.commit()
 
     def tag(self, name: str, *, pgp: str = "", ssh: Path | None = None) -> None:
         """Make an annotated tag of HEAD, signed or not."""
