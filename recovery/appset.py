@@ -14,6 +14,7 @@ from typing import Any
 
 from recovery.app import CONTROL_NAMESPACE, IN_CLUSTER, Problem
 from recovery.generators import GenerationFailed, Language, Params, Sources, generate
+from recovery.remap import remapped
 from recovery.setup import Setup, selects
 from recovery.signatures import for_project
 from secretsops.errors import InvalidManifest, SecretsOpsError
@@ -168,7 +169,7 @@ def applications_of(wanted: ApplicationSet, sources: Sources) -> Generated:
     except SecretsOpsError as error:
         problem = Problem(where=wanted.key, reason="RenderTemplateParamsError", message=error.message)
         return Generated(problems=[problem], failed=True)
-    return _valid(wanted, found, sources.setup)
+    return _valid(wanted, [remapped(one, sources.setup.remap)[0] for one in found], sources.setup)
 
 
 def entry_template(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from recovery.journal import Header, Journal, fingerprint
 from recovery.judge import judge_of
 from recovery.marks import is_hook, is_skipped
 from recovery.order import ordered
+from recovery.remap import Change, Remap
 from recovery.setup import configured
 from recovery.sync import POLL, Outcome, World, fetch, sync
 from recovery.walk import Estate, is_root, walk
@@ -78,6 +79,8 @@ class RebuildRequest:
     """Requests in flight at most."""
     override_windows: str = ""
     """Why sync windows do not count in this run; it stands in the report. "" when they do."""
+    remap: Remap = field(default_factory=Remap)
+    """What goes by another name in this cluster: images, API servers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,8 @@ class Report:
     stages: Sequence[StageReport]
     apps: Sequence[AppReport]
     notes: Sequence[str]
+    remapped: Sequence[Change] = ()
+    """What lives otherwise than Git says, until Git says it, too."""
 
     def body(self) -> dict[str, Any]:
         """Give the report as plain data for JSON."""
@@ -153,6 +158,7 @@ class Report:
                 for entry in self.apps
             ],
             "notes": list(self.notes),
+            "remapped": [asdict(change) for change in self.remapped],
         }
 
 
@@ -175,7 +181,7 @@ def rebuild(
     pins = dict(request.pins)
     if request.resume and request.journal is not None:
         pins |= _journaled_pins(request.journal)
-    estate = walk(request.roots, git, renderer, pins=pins)
+    estate = walk(request.roots, git, renderer, pins=pins, remap=request.remap)
     if estate.problems:
         shown = "; ".join(str(problem) for problem in estate.problems[:5])
         raise SyncRefused(
@@ -261,6 +267,7 @@ class _Run:
             stages=self.reports,
             apps=[self._app_report(outcome) for outcome in self.outcomes],
             notes=self.notes,
+            remapped=self.estate.changes,
         )
 
     def _app_report(self, outcome: Outcome) -> AppReport:
@@ -408,7 +415,7 @@ class _Run:
     def _applications(self) -> None:
         """Record the roots in the cluster as one would by hand, then sync them and everything below."""
         apps, sets, setup = [], [], self.estate.setup
-        for root in self.request.roots:
+        for root in self.estate.roots:
             if is_application_set(root):
                 self._record(root)
                 sets.append(self.cluster.get(root.kind, root.name, root.namespace or CONTROL_NAMESPACE))
@@ -540,7 +547,7 @@ def dry_run(request: RebuildRequest, *, cluster: Cluster, git: GitRepos, rendere
     Raises:
         SyncRefused: the plan has problems.
     """
-    estate = walk(request.roots, git, renderer, pins=dict(request.pins))
+    estate = walk(request.roots, git, renderer, pins=dict(request.pins), remap=request.remap)
     if estate.problems:
         raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
     lines = []

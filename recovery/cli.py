@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,15 @@ from recovery.bootstrap import RebuildRequest, Report, dry_run, rebuild
 from recovery.escrow_options import escrow_options, restoring
 from recovery.events import AppEnded, AppStarted, Event, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.journal import FILE, read_lines
-from recovery.options import choice_of, estate_options, formatted, read_points
+from recovery.options import Chosen, chosen, estate_options, formatted, read_points
 from recovery.points import as_of
 from recovery.proof import cli as proof
 from recovery.proof.bisect_command import bisect
+from recovery.proof.listing import remapped_lines
 from recovery.proof.point_command import keep, key_of, point
 from recovery.proof.rehearse_command import rehearse
 from recovery.proof.verify_command import verify
-from recovery.roots import Choice, choose, estate_of, signed_repos
+from recovery.roots import choose, estate_of, signed_repos
 from recovery.walk import walk
 from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, UsageError
@@ -95,7 +95,6 @@ def run(
 
     Exit code 1 when a stage failed. A run that was killed is continued by `secretsops recover resume`.
     """
-    git = doors.git()
     if gate == "argo":
         if repo or file:
             hint = "apply the roots, then run with --gate argo alone"
@@ -107,19 +106,21 @@ def run(
         target = replace(_target(options), user_agent="argocd-application-controller/secretsops")
         cluster = doors.cluster(target)
         patience = options["patience"]
-        needs = Reconciling(cluster=cluster, git=git, renderer=doors.renderer(), clock=doors.clock, patience=patience)
+        needs = Reconciling(
+            cluster=cluster, git=doors.git(), renderer=doors.renderer(), clock=doors.clock, patience=patience
+        )
         waiting = reconcile(needs)
         write_output("".join(f"still waiting: {line}\n" for line in waiting).encode())
         return 1 if waiting else 0
-    choice = _choice(options | {"repo": repo, "revision": revision, "path": path, "file": file})
-    roots, pins = _chosen(doors, choice)
+    _refuse_rollback(options)
+    meant = chosen(doors, options | {"repo": repo, "revision": revision, "path": path, "file": file})
+    roots, pins = _roots(doors, meant)
     if only_show:
-        request = RebuildRequest(roots=roots, pins=pins)
-        cluster, git = doors.cluster(_target(options)), signed_repos(git, choice)
-        lines = dry_run(request, cluster=cluster, git=git, renderer=doors.renderer())
+        request = RebuildRequest(roots=roots, pins=pins, remap=meant.choice.remap)
+        lines = dry_run(request, cluster=doors.cluster(_target(options)), git=meant.git, renderer=doors.renderer())
         write_output(("\n".join(lines) + "\n").encode())
         return 0
-    return _carry_out(doors, choice, roots, pins, options, resume=False)
+    return _carry_out(doors, meant, roots, pins, options)
 
 
 @recover.command(
@@ -133,29 +134,25 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
     """Continue a killed or failed run from its journal: same plan, same cluster, no hook twice."""
     folder = _journal_of(options)
     pinned = {line["source"]: line["revision"] for line in _lines(folder) if line["event"] == "pin"}
-    place = f"{repo}@{revision}"
-    choice = Choice(repo=repo, revision=revision, path=path, file=file, signers=options["signers"])
-    roots, pins = _chosen(doors, replace(choice, revision=pinned.get(place, revision)), pinned)
-    # The plan's hash covers the pins as they were made: one spelled by its commit must not come on top of them.
-    known = pinned if place in pinned or not repo else {**pins, **pinned}
-    return _carry_out(doors, choice, roots, known, options, resume=True)
+    # What the killed run pinned counts, not a recovery point: both are the same, or the plan's hash says so.
+    named = {"repo": repo, "revision": revision, "path": path, "file": file}
+    meant = chosen(doors, options | named | {"as_of": "", "points": ""}, pins=pinned)
+    roots, pins = _roots(doors, meant)
+    return _carry_out(doors, meant, roots, {**pins, **pinned}, options | {"resume": True})
 
 
-def _chosen(
-    doors: Doors, choice: Choice, known: Mapping[str, str] | None = None
-) -> tuple[list[Manifest], dict[str, str]]:
+def _roots(doors: Doors, meant: Chosen) -> tuple[list[Manifest], dict[str, str]]:
     """Give the roots and what is pinned; only where roots have to be found is the estate walked for it."""
-    git = signed_repos(doors.git(), choice, known)
+    choice = meant.choice
     if choice.path or choice.file:
-        return choose(git, choice)
-    estate = estate_of(git, doors.renderer(), choice)
+        return choose(meant.git, choice)
+    estate = estate_of(meant.git, doors.renderer(), choice)
     place = f"{choice.repo}@{choice.revision}"
     return list(estate.roots), {**choice.pins, place: estate.pins[place]}
 
 
-def _choice(options: dict[str, Any]) -> Choice:
-    """Give the estate that is meant; an older recovery point than the newest one wants a reason (SECURITY.md §7)."""
-    choice = choice_of(options)
+def _refuse_rollback(options: dict[str, Any]) -> None:
+    """Refuse an older recovery point than the newest one without a reason (SECURITY.md §7)."""
     if options["as_of"]:
         points = read_points(options["points"])
         older, newest = as_of(points, options["as_of"]), as_of(points, "")
@@ -167,7 +164,6 @@ def _choice(options: dict[str, Any]) -> Choice:
             )
         if options["accept_rollback"]:
             click.echo(f"rolled back to {older.created}: {options['accept_rollback']}", err=True)
-    return choice
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -182,7 +178,7 @@ def _target(options: dict[str, Any]) -> ClusterTarget:
 
 
 def _carry_out(
-    doors: Doors, choice: Choice, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any], *, resume: bool
+    doors: Doors, meant: Chosen, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any]
 ) -> int:
     install = [manifest for file in options["install"] for manifest in load_all(read_input(file), source=file)]
     request = RebuildRequest(
@@ -191,18 +187,19 @@ def _carry_out(
         install=install,
         restore_keys=restoring(doors, options),
         journal=_journal_of(options),
-        resume=resume,
+        resume=options.get("resume", False),
         until=STAGES[options["until"]],
         patience=options["patience"],
         deadline=options["deadline"],
         hooks=not options["no_hooks"],
         override_windows=options["override_windows"],
+        remap=meant.choice.remap,
     )
     cluster = doors.cluster(_target(options))
     report = rebuild(
         request,
         cluster=cluster,
-        git=signed_repos(doors.git(), choice, pins),
+        git=signed_repos(meant.plain, meant.choice, pins),
         renderer=doors.renderer(),
         clock=doors.clock,
         observer=_Lines(),
@@ -215,16 +212,16 @@ def _carry_out(
     output = options["output"]
     write_output((_report_table(report) if output == "table" else formatted(report.body(), output)).encode())
     if report.ok and options["keep_point"] and options["until"] == "health":
-        kept = _keep_point(doors, roots, Path(options["journal"]), choice, options["keep_point"])
+        kept = _keep_point(doors, roots, Path(options["journal"]), meant, options["keep_point"])
         click.echo(f"recovery point {kept}", err=True)
     return 0 if report.ok else 1
 
 
-def _keep_point(doors: Doors, roots: list[Manifest], journal: Path, choice: Choice, folder: str) -> Path:
+def _keep_point(doors: Doors, roots: list[Manifest], journal: Path, meant: Chosen, folder: str) -> Path:
     """Write the recovery point of what was rebuilt: the commits that the journal pinned."""
     pins = {line["source"]: line["revision"] for line in _lines(journal) if line["event"] == "pin"}
-    estate = walk(roots, doors.git(), doors.renderer(), pins=pins)
-    return keep(doors, estate, choice, Path(folder), key_of(""))
+    estate = walk(roots, meant.git, doors.renderer(), pins=pins, remap=meant.choice.remap)
+    return keep(doors, estate, meant, Path(folder), key_of(""))
 
 
 def _journal_of(options: dict[str, Any]) -> Path:
@@ -276,6 +273,7 @@ def _report_table(report: Report) -> str:
         f"  {'ok' if entry.ok else 'FAILED'}  {entry.message}"
         for entry in report.apps
     ]
+    lines += remapped_lines([asdict(change) for change in report.remapped])
     lines += [f"note: {note}" for note in report.notes]
     lines.append(f"{'rebuilt' if report.ok else 'NOT rebuilt'} in {report.seconds:.1f}s, plan {report.plan[:16]}")
     return "\n".join(lines) + "\n"

@@ -1,20 +1,28 @@
-"""Options that several commands of `secretsops recover` share. Never here: what they mean (`roots.py`)."""
+"""Options that several commands of `secretsops recover` share, and the estate that they mean.
+
+Never here: what an estate is (`roots.py`), which rules a remap follows (`remap.py`).
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from recovery import mirrors, remap
+from recovery.mirrors import Mirror, Mirrored
 from recovery.points import RecoveryPoint, as_of, read_point
-from recovery.roots import Choice
+from recovery.recovery_plan import FILE, RecoveryPlan, read_recovery_plan
+from recovery.remap import ImageRule, Remap, ServerRule
+from recovery.roots import Choice, signed_repos
 from secretsops.errors import UsageError
 from secretsops.files import read_input
 from secretsops.manifest import dump
+from secretsops.ports import Doors, GitRepos
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +36,15 @@ def estate_options(command: F) -> F:
             envvar="SECRETSOPS_SIGNERS",
             help="recovery.yaml from outside: commits must be signed as its `signatures` say.",
         ),
+        click.option(
+            "--recovery-yaml", "plan_file", default="", help=f"The RecoveryPlan.  [default: {FILE} in --repo]"
+        ),
+        click.option("--mirrors-only", is_flag=True, help="Never ask the host of a repository that --mirror names."),
+        click.option("--mirror", "mirrors", multiple=True, metavar="URL=URL", help="Where a repository is, too."),
+        click.option("--remap-server", "servers", multiple=True, metavar="URL=NAME", help="Old API server to a name."),
+        click.option(
+            "--remap-image", "images", multiple=True, metavar="FROM=TO", help="Registry of images to another."
+        ),
         click.option("--as-of", default="", help="Take the newest point of --points that is not younger (RFC 3339)."),
         click.option("--points", default="", help="Folder of recovery points: read the commits that one pins."),
         click.option("--app", "file", default="", help="File with the root Application(s); `-` is standard input."),
@@ -39,6 +56,64 @@ def estate_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The estate that is meant: its choice, the door to read it by (mirrors included), its RecoveryPlan."""
+
+    choice: Choice
+    git: GitRepos
+    plain: GitRepos
+    """The same without a look at signatures."""
+    plan: RecoveryPlan
+    text: bytes = b""
+
+
+def chosen(doors: Doors, options: Mapping[str, Any], *, pins: Mapping[str, str] | None = None) -> Chosen:
+    """Give the estate that the options and its RecoveryPlan mean; what the command line says comes first.
+
+    `pins` are commits that are known already, in place of a recovery point's.
+
+    Raises:
+        UsageError: an option is malformed, or as `choice_of`. InvalidManifest: the RecoveryPlan is none.
+    """
+    said = mirrors.check([_mirror(text, only=bool(options.get("mirrors_only"))) for text in options.get("mirrors", ())])
+    rules = Remap(
+        images=tuple(ImageRule(from_=old, to=new) for old, new in map(_pair, options.get("images", ()))),
+        servers=tuple(ServerRule(server=old, name=new) for old, new in map(_pair, options.get("servers", ()))),
+    )
+    remap.check(rules)
+    choice = replace(choice_of(options), pins=pins) if pins is not None else choice_of(options)
+    text = plan_text(Mirrored(doors.git(), said), choice, options.get("plan_file") or "")
+    plan = read_recovery_plan(text) if text else RecoveryPlan()
+    plain = Mirrored(doors.git(), [*said, *plan.mirrors], lambda told: click.echo(f"note: {told}", err=True))
+    git = signed_repos(plain, choice)
+    return Chosen(choice=replace(choice, remap=rules.joined(plan.remap)), git=git, plain=plain, plan=plan, text=text)
+
+
+def _mirror(text: str, *, only: bool) -> Mirror:
+    old, new = _pair(text)
+    return Mirror(from_=old, to=(new,), only=only)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    old, _, new = text.partition("=")
+    if not old or not new:
+        raise UsageError(
+            f"{text[:80]!r} is no pair OLD=NEW", reason="Usage", hint="--remap-image docker.io=mirror.example"
+        )
+    return old.rstrip("/"), new.rstrip("/")
+
+
+def plan_text(git: GitRepos, choice: Choice, file: str) -> bytes:
+    """Give the bytes of the RecoveryPlan: as named, else of the repository, else none."""
+    if file:
+        return read_input(file)
+    if not choice.repo:
+        return b""
+    commit = choice.pins.get(f"{choice.repo}@{choice.revision}") or git.resolve(choice.repo, choice.revision)
+    return git.tree(choice.repo, commit, FILE).files.get(FILE, b"")
 
 
 def choice_of(options: Mapping[str, Any]) -> Choice:

@@ -13,7 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
-from secretsops.errors import InvalidManifest
+from recovery import mirrors, remap
+from recovery.mirrors import Mirror
+from recovery.remap import Remap
+from secretsops.errors import InvalidManifest, UsageError
 from secretsops.manifest import load_values
 
 API_VERSION, KIND = "secretsops.dev/v1", "RecoveryPlan"
@@ -154,6 +157,8 @@ class RecoveryPlan:
     kms: tuple[KmsKey, ...] = ()
     secrets: tuple[OutsideSecret, ...] = ()
     signatures: tuple[SignedRepositories, ...] = ()
+    mirrors: tuple[Mirror, ...] = ()
+    remap: Remap = field(default_factory=Remap)
     declared: bool = field(default=False, compare=False)
     """Whether there is such a file at all."""
 
@@ -179,9 +184,15 @@ def read_recovery_plan(text: bytes, *, source: str = FILE) -> RecoveryPlan:
         raise _wrong(f"{source}: metadata.name", "is no text")
     plan = _read(RecoveryPlan, {**spec, "name": metadata.get("name", ""), "declared": True}, f"{source}: spec")
     _refuse_strangers(plan, source)
+    try:
+        remap.check(plan.remap)
+        mirrors.check(plan.mirrors)
+    except UsageError as error:
+        raise _wrong(f"{source}: spec", error.message) from None
     return plan
 
 
+_NAMELESS = ("name", "roots", "mirrors", "remap", "declared")
 T = TypeVar("T")
 
 
@@ -233,9 +244,7 @@ def _refuse_others(body: Mapping[str, Any], known: set[str], where: str) -> None
 def _refuse_strangers(plan: RecoveryPlan, source: str) -> None:
     """Refuse two entries of one name, and names that nothing has: a single point of failure would hide behind one."""
     kinds: Mapping[str, Sequence[Any]] = {
-        _camel(one.name): getattr(plan, one.name)
-        for one in fields(plan)
-        if one.name not in ("name", "roots", "declared")
+        _camel(one.name): getattr(plan, one.name) for one in fields(plan) if one.name not in _NAMELESS
     }
     names: dict[str, set[str]] = {}
     for kind, listed in kinds.items():

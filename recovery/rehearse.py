@@ -92,7 +92,7 @@ def rehearse(
     Raises:
         SyncRefused: something in Git cannot be carried out. ApiError: the cluster does not answer.
     """
-    estate = walk(request.roots, git, renderer, pins=dict(request.pins))
+    estate = walk(request.roots, git, renderer, pins=dict(request.pins), remap=request.remap)
     graph = build(estate, installed=request.install)
     unproven = [
         f"webhook {hook.name} fails closed, and no container runs here that could answer for it"

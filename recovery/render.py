@@ -19,6 +19,7 @@ from recovery.globs import matches
 from recovery.helm import Files, template_of
 from recovery.kustomize import edited
 from recovery.marks import CARRIED_OUT, INSTALLATION, TRACKING, options_of, tracking_id, unknown_hooks
+from recovery.remap import Change, Remap, remapped
 from recovery.setup import Settings, Tracking
 from recovery.sources import Checkout
 from secretsops.errors import InvalidManifest
@@ -46,6 +47,8 @@ class Rendered:
     excluded: Sequence[ObjectKey] = ()
     repeated: Mapping[ObjectKey, int] = field(default_factory=dict)
     """Objects that stand in Git more than once, with how often."""
+    remapped: Sequence[Change] = ()
+    """Fields that are written otherwise than Git says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,18 @@ class Kinds:
 
 
 def render(
-    app: App, checkouts: Sequence[Checkout], *, kinds: Kinds, renderer: Renderer, settings: Settings | None = None
+    app: App,
+    checkouts: Sequence[Checkout],
+    *,
+    kinds: Kinds,
+    renderer: Renderer,
+    settings: Settings | None = None,
+    remap: Remap | None = None,
 ) -> Rendered:
     """Give the manifests of an application, namespaced and tracked as the peer writes them.
 
-    `checkouts` are its sources in order, `settings` what argocd-cm says (nothing, if it is left out).
+    `checkouts` are its sources in order, `settings` what argocd-cm says (nothing, if it is left out), `remap` what goes
+    by another name now.
     Of an object that two sources render the last one counts, as in the peer;
     twice in one source is a problem. Raw manifests are never altered in place.
 
@@ -78,6 +88,7 @@ def render(
     seen: dict[ObjectKey, int] = {}
     nameless: list[Manifest] = []
     excluded: list[ObjectKey] = []
+    changes: list[Change] = []
     for number, found in enumerate(sources):
         for where, raw in found:
             if is_excluded(raw.kind) or not settings.manages(raw.kind):
@@ -87,7 +98,8 @@ def render(
             if problem:
                 problems.append(problem)
                 continue
-            manifest = stamp(app, raw, known, settings)
+            manifest, changed = remapped(stamp(app, raw, known, settings), remap or _NOTHING)
+            changes += changed
             if not manifest.name:
                 nameless.append(manifest)
                 continue
@@ -100,7 +112,10 @@ def render(
             by_key[manifest.key] = (where, manifest, number)
     manifests = [manifest for _, manifest, _ in by_key.values()] + nameless
     repeated = {key: count for key, count in seen.items() if count > 1}
-    return Rendered(manifests=manifests, problems=problems, excluded=excluded, repeated=repeated)
+    return Rendered(manifests=manifests, problems=problems, excluded=excluded, repeated=repeated, remapped=changes)
+
+
+_NOTHING = Remap()
 
 
 def read_source(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from recovery.app import CONTROL_NAMESPACE
 from recovery.argo import is_application, read_application
 from recovery.recovery_plan import FILE, read_recovery_plan
+from recovery.remap import Remap
 from recovery.signatures import SignedRepos, demands_of
 from recovery.walk import Estate, check_roots, is_root, is_setup, read_roots, walk
 from secretsops.errors import InvalidManifest, SyncRefused, UsageError
@@ -35,6 +36,8 @@ class Choice:
     """`url@revision` to the commit that a recovery point pins; empty for the commits of now."""
     signers: str = ""
     """File of a RecoveryPlan from outside whose `signatures` count in place of the repository's own."""
+    remap: Remap = field(default_factory=Remap)
+    """What goes by another name in the cluster that is filled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +103,7 @@ def estate_of(git: GitRepos, renderer: Renderer, choice: Choice) -> Estate:
         UsageError, GitUnavailable, InvalidManifest: as `choose`.
     """
     roots, pins = choose(git, choice)
-    estate = walk(roots, git, renderer, pins=pins)
+    estate = walk(roots, git, renderer, pins=pins, remap=choice.remap)
     if choice.path or choice.file:
         return estate
     rendered = {
@@ -112,7 +115,7 @@ def estate_of(git: GitRepos, renderer: Renderer, choice: Choice) -> Estate:
     rest = [root for root in roots if _named(root) not in rendered]
     if len(rest) == len(roots) or not any(map(is_root, rest)):
         return estate
-    return walk(rest, git, renderer, pins=estate.pins)
+    return walk(rest, git, renderer, pins=estate.pins, remap=choice.remap)
 
 
 def find_applications(git: GitRepos, url: str, commit: str) -> list[Candidate]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from recovery.app import CONTROL_NAMESPACE, IN_CLUSTER, IN_CLUSTER_NAME, App, IgnoreRule, Problem
 from recovery.project import DEFAULT, PROJECT, Project, merged, normal_url, read_project
+from recovery.remap import Remap
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import GroupVersionKind, Manifest, load_values
 from secretsops.secret import Plaintext
@@ -116,6 +117,8 @@ class Setup:
     lenient: bool = False
     keyring: tuple[bytes, ...] = field(default=(), repr=False)
     """Public keys that signatures of commits are checked with (argocd-gpg-keys-cm)."""
+    remap: Remap = field(default_factory=Remap)
+    """What goes by another name in the new world; the peer knows nothing of it."""
 
     def project(self, name: str) -> Project | None:
         """Give a project with the global ones merged in, None where there is none of that name."""

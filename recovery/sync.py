@@ -128,7 +128,9 @@ def _prepare(run: Running, estate: Runs) -> None:
     assert project is not None
     check_app(app, project, world.git, pins, world.setup.keyring)
     checkouts = check_out(app, world.git, pins, partial(merge_source, app.name), settings.disabled)
-    rendered = render(app, checkouts, kinds=kinds, renderer=world.renderer, settings=settings)
+    remap = world.setup.remap
+    rendered = render(app, checkouts, kinds=kinds, renderer=world.renderer, settings=settings, remap=remap)
+    assert project is not None
     run.problems = [*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)]
     run.wanted = rendered.manifests
     run.progress, run.stalled = {}, {}

@@ -18,6 +18,7 @@ from recovery.argo import is_application, merge_source, read_application
 from recovery.generators import Sources
 from recovery.order import Task, ordered
 from recovery.project import objection_to_app, refused_objects
+from recovery.remap import Change, Remap, remapped
 from recovery.render import Kinds, Rendered, kinds_of, namespace_of, render
 from recovery.setup import Settings, Setup, configured, of_control_plane, read_setup
 from recovery.signatures import check_app
@@ -50,6 +51,8 @@ class Planned:
     """The ApplicationSet (`namespace/name`) that generates it, "" for one that stands in Git itself."""
     step: int = 0
     """Step of that set's RollingSync, from 1; 0 without steps, -1 where no step takes it (it is synced last)."""
+    remapped: Sequence[Change] = ()
+    """Fields that are written otherwise than Git says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,8 @@ class Estate:
     setup: Setup = field(repr=False, default_factory=Setup)
     """Projects, settings, repositories and clusters that Git declares."""
     setup_problems: Sequence[Problem] = ()
+    remapped: Sequence[Change] = ()
+    """What of the roots themselves is written otherwise than they say."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -69,10 +74,19 @@ class Estate:
         return [*self.setup_problems, *(problem for planned in self.applications for problem in planned.problems)]
 
     @property
+    def changes(self) -> list[Change]:
+        """Give everything that is written otherwise than Git says."""
+        return [*self.remapped, *(change for planned in self.applications for change in planned.remapped)]
+
+    @property
     def digest(self) -> str:
-        """Give the plan's hash: roots and pinned commits decide everything else; no manifest content enters it."""
+        """Give the plan's hash: roots, pinned commits and what goes by another name decide everything else.
+
+        No manifest's content enters it.
+        """
         roots = sorted(json.dumps(root.spec, sort_keys=True) + f"{root.namespace}/{root.name}" for root in self.roots)
-        text = json.dumps([roots, sorted(self.pins.items())])
+        rules = [self.setup.remap.text()] if self.setup.remap else []
+        text = json.dumps([roots, sorted(self.pins.items()), *rules])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -129,27 +143,41 @@ def check_roots(roots: Sequence[Manifest], where: str) -> list[Manifest]:
 
 
 def walk(
-    roots: Sequence[Manifest], git: GitRepos, renderer: Renderer, *, pins: Mapping[str, str] | None = None
+    roots: Sequence[Manifest],
+    git: GitRepos,
+    renderer: Renderer,
+    *,
+    pins: Mapping[str, str] | None = None,
+    remap: Remap | None = None,
 ) -> Estate:
     """Give the whole estate below `roots`; what cannot be read is a problem of its application, never an exception.
 
-    `pins` fixes `url@revision` texts to commits. What the estate itself defines is known everywhere in it, wherever it
-    stands: kinds by CRDs (charts are rendered once more against the API versions that will exist), projects, settings
-    and clusters. So it is walked until nothing new is found; only the last walk judges what projects permit.
+    `pins` fixes `url@revision` texts to commits, `remap` is what goes by another name now. What the estate itself
+    defines is known everywhere in it, wherever it stands: kinds by CRDs (charts are rendered once more against the API
+    versions that will exist), projects, settings and clusters. So it is walked until nothing new is found; only the
+    last walk judges what projects permit.
     """
     pin = Pins(git, dict(pins or {}))
     doors = _Doors(git=git, renderer=renderer, pin=pin)
-    kinds, (setup, problems) = Kinds(), read_setup(roots)
+    base = Setup(remap=remap or Remap())
+    named = [remapped(root, base.remap) for root in roots]
+    roots = [root for root, _ in named]
+    kinds, (setup, problems) = Kinds(), read_setup(roots, base)
     for _ in range(PASSES):
         found, _ = _walk(roots, doors, kinds, replace(setup, lenient=True))
         manifests = [task.manifest for planned in found for task in planned.tasks]
         before = kinds, setup
-        kinds, (setup, problems) = kinds_of(manifests), read_setup([*roots, *of_control_plane(manifests)])
+        kinds, (setup, problems) = kinds_of(manifests), read_setup([*roots, *of_control_plane(manifests)], base)
         if before == (kinds, setup):
             break
     applications, more = _walk(roots, doors, kinds, setup)
     return Estate(
-        applications=applications, pins=pin.known, roots=roots, setup=setup, setup_problems=[*problems, *more]
+        applications=applications,
+        pins=pin.known,
+        roots=roots,
+        setup=setup,
+        setup_problems=[*problems, *more],
+        remapped=[change for _, changes in named for change in changes],
     )
 
 
@@ -161,12 +189,12 @@ class _Doors:
     memo: dict[str, tuple[App, Kinds, Settings, Rendered]] = field(default_factory=dict)
     """What an application rendered to, and from what: one walk after the other renders only what changed."""
 
-    def rendered(self, app: App, kinds: Kinds, settings: Settings) -> Rendered:
+    def rendered(self, app: App, kinds: Kinds, settings: Settings, remap: Remap) -> Rendered:
         """Check out and render, or give what the same application rendered to; raises as both do."""
         kept = self.memo.get(app.key)
         if kept is None or kept[:3] != (app, kinds, settings):
             checkouts = check_out(app, self.git, self.pin, partial(merge_source, app.name), settings.disabled)
-            found = render(app, checkouts, kinds=kinds, renderer=self.renderer, settings=settings)
+            found = render(app, checkouts, kinds=kinds, renderer=self.renderer, settings=settings, remap=remap)
             self.memo[app.key] = kept = (app, kinds, settings, found)
         return kept[3]
 
@@ -264,7 +292,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
     try:
         revision = doors.pin(app.source.location, app.source.revision)
         check_app(app, project, doors.git, doors.pin, setup.keyring)
-        rendered = doors.rendered(app, kinds, settings)
+        rendered = doors.rendered(app, kinds, settings, setup.remap)
     except SecretsOpsError as error:
         problem = Problem(where=app.key, reason=error.reason, message=error.message)
         return Planned(app=app, parent=parent, depth=depth, revision=revision, problems=[problem])
@@ -277,6 +305,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
         tasks=tasks,
         problems=[*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)],
         excluded=rendered.excluded,
+        remapped=rendered.remapped,
     )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recovery.options import choice_of, estate_options, formatted
+from recovery.options import chosen, estate_options, formatted
 from recovery.proof.formats import FORMATS
-from recovery.recovery_plan import FILE, RecoveryPlan, read_recovery_plan
-from recovery.roots import Choice, estate_of, signed_repos
+from recovery.recovery_plan import FILE, RecoveryPlan
+from recovery.roots import estate_of
 from secretsops.errors import UsageError
 from secretsops.files import read_input, write_atomic, write_output
 from secretsops.manifest import Manifest, load_all
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 INSTALLED = click.option(
     "--install", "install", multiple=True, help="Manifests that the rebuild applies before any application."
-)
-
-PLAN_FILE = click.option(
-    "--recovery-yaml", "plan_file", default="", help=f"The RecoveryPlan.  [default: {FILE} in --repo]"
 )
 
 
@@ -47,8 +43,8 @@ def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: st
     from recovery.proof.graph import build
     from recovery.proof.listing import plan_body, plan_table
 
-    choice = choice_of(options)
-    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
+    meant = chosen(doors, options)
+    estate = estate_of(meant.git, doors.renderer(), meant.choice)
     graph = build(estate, installed=read_installed(install))
     body = plan_body(estate, graph)
     if html:
@@ -64,7 +60,6 @@ def plan(doors: Doors, /, html: str | None, install: tuple[str, ...], output: st
 @click.command(epilog="Example: secretsops recover lint --repo https://git.example/estate.git --revision main -o sarif")
 @estate_options
 @INSTALLED
-@PLAN_FILE
 @click.option("--kube-version", default="", help="Version of the cluster to be filled, such as 1.34.")
 @click.option("--issuer", default="", help="Token issuer of the cluster to be filled.")
 @click.option("--target", default="", help="Context of the cluster to be filled: read, never written.")
@@ -87,10 +82,10 @@ def lint(doors: Doors, /, strict: bool, output: str, ignored: tuple[str, ...], *
     unknown = set(ignored) - {rule.id for rule in RULES}
     if unknown:
         raise UsageError(f"there is no rule {min(unknown)!r}", reason="UnknownRule", hint="see recovery/README.md")
-    choice = choice_of(options)
-    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
+    meant = chosen(doors, options)
+    choice, plan = meant.choice, meant.plan
+    estate = estate_of(meant.git, doors.renderer(), choice)
     graph = build(estate, installed=read_installed(options["install"]))
-    plan = recovery_plan_of(doors, choice, options["plan_file"])
     target = replace(_target(doors, options), kms_proven=_kms_days(plan, doors.clock.now().date()))
     findings = judge(Subject(estate=estate, graph=graph, target=target), ignored=ignored)
     if output == "table":
@@ -129,8 +124,8 @@ def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output
     from recovery.proof.subject import Subject
 
     ignores = read_ignores(read_input(ignore_file), source=ignore_file) if ignore_file else []
-    choice = choice_of(options)
-    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
+    meant = chosen(doors, options)
+    estate = estate_of(meant.git, doors.renderer(), meant.choice)
     subject = Subject(estate=estate, graph=build(estate, installed=read_installed(options["install"])))
     masked = masking(secrets.token_bytes(32))
     live, unread = living(doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context)), masked)
@@ -145,10 +140,9 @@ def gap(doors: Doors, /, context: str, kubeconfig: str, ignore_file: str, output
 
 @click.command(epilog="Example: secretsops recover spof --repo https://git.example/estate.git --revision main")
 @estate_options
-@PLAN_FILE
 @click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
 @click.pass_obj
-def spof(doors: Doors, /, plan_file: str, output: str, **options: Any) -> int:
+def spof(doors: Doors, /, output: str, **options: Any) -> int:
     """Name the smallest sets of people, things and accounts whose loss makes a rebuild impossible (sizes 1 and 2).
 
     From recovery.yaml and what the estate needs; exit code 1 when one loss alone is enough.
@@ -157,11 +151,11 @@ def spof(doors: Doors, /, plan_file: str, output: str, **options: Any) -> int:
     from recovery.proof.spof import body_of, exposure, needed_by, table
     from recovery.proof.subject import Subject
 
-    choice = choice_of(options)
-    plan = recovery_plan_of(doors, choice, plan_file)
+    meant = chosen(doors, options)
+    plan = meant.plan
     if not plan.declared:
         raise UsageError(f"there is no {FILE}", reason="NoRecoveryPlan", hint="see recovery/proof/README.md")
-    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
+    estate = estate_of(meant.git, doors.renderer(), meant.choice)
     subject = Subject(estate=estate, graph=build(estate))
     found = exposure(plan, needed_by(subject, plan))
     body = body_of(found)
@@ -172,23 +166,6 @@ def spof(doors: Doors, /, plan_file: str, output: str, **options: Any) -> int:
 def _kms_days(plan: RecoveryPlan, today: dt.date) -> dict[str, float]:
     """Give the days since each KMS key that the plan names last decrypted its canary."""
     return {key.name: float((today - key.proven).days) if key.proven else float("inf") for key in plan.kms}
-
-
-def recovery_plan_of(doors: Doors, choice: Choice, file: str) -> RecoveryPlan:
-    """Give the RecoveryPlan that is meant; an undeclared one where there is none."""
-    text = plan_text(doors, choice, file)
-    return read_recovery_plan(text) if text else RecoveryPlan()
-
-
-def plan_text(doors: Doors, choice: Choice, file: str) -> bytes:
-    """Give the bytes of the RecoveryPlan: as named, else of the repository, else none."""
-    if file:
-        return read_input(file)
-    if not choice.repo:
-        return b""
-    git = signed_repos(doors.git(), choice)
-    commit = choice.pins.get(f"{choice.repo}@{choice.revision}") or git.resolve(choice.repo, choice.revision)
-    return git.tree(choice.repo, commit, FILE).files.get(FILE, b"")
 
 
 def _target(doors: Doors, options: dict[str, Any]) -> Target:

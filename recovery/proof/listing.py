@@ -6,6 +6,7 @@ No object's body is in it, so no secret is. Never here: how the order comes abou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from recovery.order import Task
@@ -38,6 +39,7 @@ def plan_body(estate: Estate, graph: Graph) -> dict[str, Any]:
     return {
         "plan": estate.digest,
         "pins": dict(sorted(estate.pins.items())),
+        "remapped": [asdict(change) for change in estate.changes],
         "applications": [
             {
                 "application": planned.app.key,
@@ -108,12 +110,31 @@ def plan_table(body: Mapping[str, Any]) -> str:
     for app in applications.values():
         lines += [f"  {app['application']}: never applied: {name}, Argo CD leaves it alone" for name in app["excluded"]]
         lines += [f"  PROBLEM {p['where']}: {p['message']} ({p['reason']})" for p in app["problems"]]
+    lines += remapped_lines(body["remapped"])
     total = sum(len(step["objects"]) for step in body["steps"])
     lines.append(
         f"{len(applications)} application(s), {len(body['steps'])} step(s), {total} object(s); critical path (*): "
         f"{len(body['criticalPath'])} step(s); plan {body['plan'][:16]}"
     )
     return "\n".join(lines) + "\n"
+
+
+def remapped_lines(changes: Sequence[Mapping[str, str]]) -> list[str]:
+    """Give what lives otherwise than Git says, a line for each reason with the first few fields."""
+    by_reason: dict[str, list[str]] = {}
+    for change in changes:
+        arrow = f" -> {change['after']}" if change["after"] else ""
+        by_reason.setdefault(change["reason"], []).append(
+            f"    {change['object']} {change['field']}: {change['before']}{arrow}"
+        )
+    lines = []
+    for reason, found in by_reason.items():
+        more = [f"    and {len(found) - _SHOWN} more, all with -o json"] if len(found) > _SHOWN else []
+        lines += [f"  remapped, {len(found)} field(s): {reason}", *found[:_SHOWN], *more]
+    return lines
+
+
+_SHOWN = 10
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -17,10 +17,10 @@ from typing import Any
 
 import click
 
-from recovery.options import choice_of, estate_options, formatted, read_points
+from recovery.options import Chosen, chosen, estate_options, formatted, read_points
 from recovery.plain import text_of
 from recovery.points import Chart, Moment, RecoveryPoint, as_of, differences, lost_between, point_of
-from recovery.roots import Choice, estate_of, signed_repos
+from recovery.roots import estate_of
 from recovery.walk import Estate
 from secretsops import __version__
 from secretsops.command_group import CommandGroup
@@ -51,11 +51,11 @@ def point() -> None:
 @click.pass_obj
 def write(doors: Doors, /, folder: str, key_file: str, **options: Any) -> int:
     """Write the point of an estate as it is now; refused while something in Git cannot be carried out."""
-    choice = choice_of(options)
-    estate = estate_of(signed_repos(doors.git(), choice), doors.renderer(), choice)
+    meant = chosen(doors, options)
+    estate = estate_of(meant.git, doors.renderer(), meant.choice)
     if estate.problems:
         raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
-    path = keep(doors, estate, choice, Path(folder), key_of(key_file))
+    path = keep(doors, estate, meant, Path(folder), key_of(key_file))
     write_output(f"{path}\n".encode())
     return 0
 
@@ -72,17 +72,17 @@ def check(doors: Doors, /, key_file: str, output: str, **options: Any) -> int:
     """
     if not options["points"]:
         raise UsageError("--points is needed", reason="Usage", hint="name the folder that keeps the points")
-    chosen = as_of(read_points(options["points"]), options["as_of"])
-    then = choice_of(options)
-    git, renderer, key = signed_repos(doors.git(), then), doors.renderer(), key_of(key_file)
-    estate = estate_of(git, renderer, then)
-    broken = differences(chosen, made(doors, estate, then, key))
-    now = replace(then, pins={})
+    wanted = as_of(read_points(options["points"]), options["as_of"])
+    then = chosen(doors, options)
+    git, renderer, key = then.git, doors.renderer(), key_of(key_file)
+    estate = estate_of(git, renderer, then.choice)
+    broken = differences(wanted, made(doors, estate, then, key))
+    now = replace(then, choice=replace(then.choice, pins={}))
     # Both moments are rendered in this run and compared under a key of this run: nothing of it is kept.
     mine = secrets.token_bytes(32)
-    new = made(doors, estate_of(git, renderer, now), now, mine)
+    new = made(doors, estate_of(git, renderer, now.choice), now, mine)
     lost = lost_between(made(doors, estate, then, mine), new)
-    body = {"point": chosen.name, "created": chosen.created, "plan": chosen.plan, "differences": broken, "lost": lost}
+    body = {"point": wanted.name, "created": wanted.created, "plan": wanted.plan, "differences": broken, "lost": lost}
     write_output((_table(body) if output == "table" else formatted(body, output)).encode())
     return 1 if broken else 0
 
@@ -112,23 +112,24 @@ def key_of(file: str) -> bytes | None:
     return hashlib.sha256(text).digest()
 
 
-def keep(doors: Doors, estate: Estate, choice: Choice, folder: Path, key: bytes | None) -> Path:
+def keep(doors: Doors, estate: Estate, meant: Chosen, folder: Path, key: bytes | None) -> Path:
     """Write the point of an estate; gives its file."""
-    found = made(doors, estate, choice, key)
+    found = made(doors, estate, meant, key)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / found.name
     write_atomic(path, found.text())
     return path
 
 
-def made(doors: Doors, estate: Estate, choice: Choice, key: bytes | None) -> RecoveryPoint:
+def made(doors: Doors, estate: Estate, meant: Chosen, key: bytes | None) -> RecoveryPoint:
     """Give the point of an estate as it is read now."""
+    choice = meant.choice
     moment = Moment(
         created=doors.clock.now(),
         repo=choice.repo,
         revision=choice.revision,
         path=choice.path,
-        charts=_charts(doors.git(), estate),
+        charts=_charts(meant.git, estate),
         tools={"secretsops": __version__, "python": platform.python_version(), **_tools()},
         key=key,
     )

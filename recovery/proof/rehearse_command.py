@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from recovery.events import Quiet
-from recovery.options import choice_of, estate_options, formatted
+from recovery.options import chosen, estate_options, formatted
 from recovery.proof.cli import INSTALLED, read_installed
-from recovery.roots import estate_of, signed_repos
+from recovery.roots import estate_of
 from secretsops.files import write_output
 from secretsops.ports import Doors
 
@@ -30,13 +30,14 @@ def rehearse(doors: Doors, /, install: tuple[str, ...], output: str, **options: 
     from recovery.bootstrap import RebuildRequest
     from recovery.rehearse import rehearse as carry_out
 
-    choice = choice_of(options)
-    git, renderer = signed_repos(doors.git(), choice), doors.renderer()
-    estate = estate_of(git, renderer, choice)
+    meant = chosen(doors, options)
+    git, renderer = meant.git, doors.renderer()
+    estate = estate_of(git, renderer, meant.choice)
     with doors.disposable_cluster() as cluster:
         request = RebuildRequest(
             roots=estate.roots,
             pins=estate.pins,
+            remap=meant.choice.remap,
             install=read_installed(install),
             patience=options["patience"],
             deadline=options["deadline"],

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recovery.options import choice_of, estate_options, formatted
-from recovery.proof.cli import INSTALLED, PLAN_FILE, plan_text, read_installed
-from recovery.recovery_plan import RecoveryPlan, read_recovery_plan
-from recovery.roots import Choice, estate_of, signed_repos
+from recovery.options import chosen, estate_options, formatted
+from recovery.proof.cli import INSTALLED, read_installed
+from recovery.roots import Choice, estate_of
 from secretsops import __version__
 from secretsops.errors import Refused, UsageError
 from secretsops.escrow import options as escrow_options
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from recovery.proof.evidence import Escrowed, Opener
     from recovery.proof.verdicts import Verdicts
     from recovery.proof.verify import Proof
+    from recovery.recovery_plan import RecoveryPlan
     from secretsops.manifest import Manifest
 
 MODES = ("attested", "live", "escrow")
@@ -47,7 +47,6 @@ _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 @escrow_options.cluster()
 @click.option("--controller-namespace", default="kube-system", show_default=True, help="Where the controller is.")
 @click.option("--controller-name", default="sealed-secrets-controller", show_default=True, help="Its Service.")
-@PLAN_FILE
 @click.option("--cache", "cache", default="", help="Folder of verdicts.  [default: the user's cache]")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep verdicts.")
 @click.option("--in-ci", "reason", default="", help="Allow --escrow in CI, for this reason; it becomes a finding.")
@@ -98,10 +97,8 @@ def _prove(
     from recovery.proof.subject import Subject
     from recovery.proof.verify import verify as judge
 
-    choice = choice_of(options)
-    git, now = signed_repos(doors.git(), choice), doors.clock.now()
-    text = plan_text(doors, choice, options["plan_file"])
-    plan = read_recovery_plan(text) if text else RecoveryPlan()
+    meant, now = chosen(doors, options), doors.clock.now()
+    git, choice, text, plan = meant.git, meant.choice, meant.text, meant.plan
     escrow, escrowed = _escrow(doors, options)
     installed = read_installed(options["install"])
     inputs = _inputs(choice, text, escrowed, installed)
