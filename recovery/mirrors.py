@@ -49,7 +49,7 @@ class Mirrored:
         """Read through `git`; `tell` is told once of each address that is read elsewhere."""
         self._git, self._mirrors = git, tuple(mirrors)
         self._tell = tell or (lambda _text: None)
-        self._down: dict[str, str] = {}
+        self._down: dict[str, GitUnavailable] = {}
         """Places that gave no answer in this run, with their last words: not asked again, each would cost minutes."""
         self._told: set[str] = set()
 
@@ -96,6 +96,7 @@ class Mirrored:
         for number, place in enumerate(places):
             last = number == len(places) - 1
             if place in self._down and not last:
+                problems.append(self._down[place])
                 continue
             try:
                 found = read(place)
@@ -104,7 +105,7 @@ class Mirrored:
                     raise
                 problems.append(error)
                 if error.reason not in ("RevisionNotFound", "Denied", "TooLarge"):
-                    self._down[place] = error.message
+                    self._down[place] = error
                 continue
             if place != url and url not in self._told:
                 self._told.add(url)

@@ -11,10 +11,10 @@ from typing import Any
 
 import click
 
-from recovery.options import choice_of, estate_options, formatted, read_points
+from recovery.options import choice_of, estate_options, formatted, plan_text, read_points
 from recovery.points import as_of
 from recovery.project import normal_url
-from recovery.proof.cli import INSTALLED, plan_text, read_installed
+from recovery.proof.cli import INSTALLED, read_installed
 from recovery.proof.verify_command import read_escrowed
 from recovery.recovery_plan import RecoveryPlan, read_recovery_plan
 from recovery.roots import Choice, estate_of, signed_repos
@@ -123,7 +123,7 @@ def _errors(doors: Doors, choice: Choice, given: tuple[Any, Any, Any]) -> Mappin
     installed, escrowed, now = given
     try:
         git = signed_repos(doors.git(), choice)
-        text = plan_text(doors, choice, "")
+        text = plan_text(git, choice, "")
         plan = read_recovery_plan(text) if text else RecoveryPlan()
         estate = estate_of(git, doors.renderer(), choice)
     except (Refused, UsageError) as error:
