@@ -25,11 +25,13 @@ from recovery.events import Observer, Quiet, Stage, StageEnded, StageStarted, St
 from recovery.health import aggregate, assess
 from recovery.journal import Header, Journal, fingerprint
 from recovery.judge import judge_of
+from recovery.live import fetch
 from recovery.marks import is_hook, is_skipped
 from recovery.order import ordered
 from recovery.remap import Change, Remap
+from recovery.running import Outcome, World
 from recovery.setup import configured
-from recovery.sync import POLL, Outcome, World, fetch, sync
+from recovery.sync import POLL, sync
 from recovery.walk import Estate, is_root, walk
 from secretsops.errors import (
     ApiError,
@@ -206,6 +208,7 @@ def rebuild(
             parallel=request.parallel,
             pins=dict(estate.pins),
             setup=estate.setup,
+            planned={planned.app.key: planned for planned in estate.applications},
             override_windows=request.override_windows,
         )
         return _Run(request, estate, world, uid).stages()
@@ -462,7 +465,11 @@ class _Run:
         limit, idle = self.clock.monotonic() + self.request.patience, 0
         said: list[str] = []
         while True:
-            reasons = [reason for outcome in self.outcomes for reason in self._look_over(outcome)]
+            plain = {outcome.app.key: _judged(outcome) for outcome in self.outcomes}
+            live = fetch(self.cluster, [manifest for objects in plain.values() for manifest in objects])
+            reasons = [
+                reason for outcome in self.outcomes for reason in self._look_over(outcome, plain[outcome.app.key], live)
+            ]
             if not reasons:
                 return
             if reasons != said:
@@ -472,11 +479,8 @@ class _Run:
             self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
             idle += 1
 
-    def _look_over(self, outcome: Outcome) -> list[str]:
+    def _look_over(self, outcome: Outcome, plain: Sequence[Manifest], live: Mapping[ObjectKey, Manifest]) -> list[str]:
         """Give what is wrong with an application's objects; remember its health."""
-        # A child Application answers for itself: it has an outcome of its own.
-        plain = [m for m in outcome.objects if not is_hook(m) and not is_skipped(m) and not is_root(m)]
-        live = fetch(self.cluster, plain)
         verdicts: list[tuple[ObjectKey, Health | None]] = []
         reasons = []
         for manifest in plain:
@@ -526,6 +530,11 @@ class _Run:
                 "gave up waiting for " + "; ".join(reasons[:5]) + (" and more" if len(reasons) > 5 else ""),
                 hint="look at the objects named, cure them, then `secretsops recover resume`",
             )
+
+
+def _judged(outcome: Outcome) -> list[Manifest]:
+    """Give the objects by which an application is judged; a child Application answers for itself."""
+    return [m for m in outcome.objects if not is_hook(m) and not is_skipped(m) and not is_root(m)]
 
 
 def _named(namespace: str) -> ObjectKey:

@@ -168,17 +168,22 @@ class Journal:
             self.stages.add(line["stage"])
 
     def record(self, event: str, **values: str | int) -> None:
-        """Append one line and flush it to the disk, then take it into account as a resume would."""
+        """Append one line, then take it into account as a resume would.
+
+        A kill loses nothing that was appended. A power failure may lose the begin or end of a sync, which only has it
+        looked over again; what must not be lost is on the disk when this returns, with everything before it.
+        """
         line = {"event": event, **values}
         with self._writing:
-            self._append(line)
+            self._append(line, sync=event not in ("attempt", "ended"))
             self._replay(line)
 
-    def _append(self, line: Mapping[str, Any]) -> None:
+    def _append(self, line: Mapping[str, Any], *, sync: bool = True) -> None:
         try:
             self._file.write(_encode(line))
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if sync:
+                os.fsync(self._file.fileno())
         except OSError as error:
             raise WorldFailed(f"cannot write the journal {self._path}: {error.strerror}", reason="Unwritable") from None
 

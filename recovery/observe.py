@@ -43,6 +43,8 @@ class Doors:
     """Seconds without any change in the cluster after which waiting for health is left to the next call."""
     patience: float = 300.0
     """Seconds without any change after which an operation that waits is left Running."""
+    parallel: int = 4
+    """Requests in flight at most."""
 
 
 @dataclass(slots=True, kw_only=True)

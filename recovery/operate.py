@@ -1,38 +1,36 @@
 """Carrying out an operation in a live cluster, one step at a time, by the peer's own gate.
 
-What is next is decided in `operation.py`; this writes objects and tells how it stands in the Application's
+The spine (`spine.py`) carries it out; here is what begins and ends one, and how it stands in the Application's
 `status.operationState`. Never here: comparing (`observe.py`), starting automated syncs (`reconcile.py`).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from recovery.app import App, short
+from recovery.app import App, Source
 from recovery.application_status import results_of
-from recovery.apply import apply_client_side, is_established, look, release, remove, write
+from recovery.apply import apply_client_side
 from recovery.argo import APPLICATION
 from recovery.compare import Comparison, SyncStatus
-from recovery.diff import carry_over
-from recovery.marks import DeletePolicy, delete_policies, is_hook, options_of
+from recovery.desk import Desk
+from recovery.gates import ARGO
+from recovery.marks import is_hook, options_of
 from recovery.observe import Comparer, Doors, Look
-from recovery.operation import ERROR, FAILED, NOT_VALID, RUNNING, SUCCEEDED, Next, delay_of, due, going, refresh
-from recovery.order import Task, ordered
-from recovery.plan import Progress, Result, State, finished_hooks, kind_runs
+from recovery.operation import ERROR, FAILED, NOT_VALID, RUNNING, SUCCEEDED, after_wave, delay_of, refresh
+from recovery.order import ordered
+from recovery.plan import Done, Result, Run, State, Wait
 from recovery.project import objection_to_object
-from recovery.rbac import apply_rbac, is_rbac
 from recovery.render import kinds_of, namespace_of
+from recovery.spine import Hands, Work, advance, proceed, remove_hooks
 from recovery.windows import BLOCKED
 from secretsops.durations import parse_duration
-from secretsops.errors import ApiError
-from secretsops.manifest import Manifest, ObjectKey
+from secretsops.manifest import Manifest
 
-_REQUEST = re.compile(r"[A-Z]+ /\S+: ")
-"""What the Cluster door puts before a refusal: method and path."""
+_NOBODY = App(name="", namespace="", source=Source(url="", path=""), destination="")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,8 +42,7 @@ class Operation:
     body: Mapping[str, Any]
     started: str
     comparison: Comparison
-    tasks: list[Task] = field(default_factory=list)
-    progress: Progress = field(default_factory=dict)
+    work: Work
     before: list[dict[str, Any]] = field(default_factory=list)
     """Result lines that no task stands for: the namespace made first."""
     message: str = ""
@@ -56,8 +53,9 @@ class Operation:
 class Operations:
     """The operations that run, by the UID of their Application, and those that a closed window holds back."""
 
-    def __init__(self, doors: Doors, comparer: Comparer) -> None:
+    def __init__(self, doors: Doors, comparer: Comparer, desk: Desk) -> None:
         self.doors, self.comparer = doors, comparer
+        self.hands = Hands(cluster=doors.cluster, clock=doors.clock, desk=desk)
         self.running: dict[str, Operation] = {}
         self.blocked: set[str] = set()
 
@@ -67,7 +65,9 @@ class Operations:
         self.comparer.stale.add(live.uid)
         if app is not None:
             app, found = self.comparer.compare(live, seen, str(sync.get("revision") or ""))
-        operation = Operation(name=f"{live.namespace}/{live.name}", body=body, started=self._now(), comparison=found)
+        work = Work(app=app or _NOBODY, gate=ARGO, prune=sync.get("prune") is True)
+        name = f"{live.namespace}/{live.name}"
+        operation = Operation(name=name, body=body, started=self._now(), comparison=found, work=work)
         errors = [
             f"{type_}: {text}" for type_, text in found.conditions if type_ in ("ComparisonError", "InvalidSpecError")
         ]
@@ -84,14 +84,14 @@ class Operations:
         if found.shared and "FailOnSharedResource=true" in options:
             self._end(live, operation, FAILED, f"Shared resource found: {found.shared}", seen)
             return
-        self._plan(app, operation, seen)
+        self._plan(app, operation)
         invalid = self._objections(app, operation, seen)
         if invalid:
             reasons = ",".join(dict.fromkeys(reason for reason, _ in invalid.values()))
-            for task in operation.tasks:
+            for task in operation.work.tasks:
                 if task.id in invalid:
                     message = invalid[task.id][1]
-                    operation.progress[task.id] = Result(state=State.FAILED, message=message, word="SyncFailed")
+                    operation.work.progress[task.id] = Result(state=State.FAILED, message=message, word="SyncFailed")
             self._end(live, operation, FAILED, f"{NOT_VALID}: {reasons}", seen)
             return
         if sync.get("dryRun"):
@@ -102,7 +102,7 @@ class Operations:
         self._report(live, operation, RUNNING)
         self.advance(live, app, operation, seen)
 
-    def _plan(self, app: App, operation: Operation, seen: Look) -> None:
+    def _plan(self, app: App, operation: Operation) -> None:
         """Make the tasks: what Git wants, what it no longer has, hooks unless the sync is partial."""
         sync = operation.body.get("sync") or {}
         found = operation.comparison
@@ -119,22 +119,20 @@ class Operations:
         if app.policy.has("ApplyOutOfSyncOnly=true"):
             synced = {row.key for row in found.rows if row.status == SyncStatus.SYNCED}
             wanted = [one for one in wanted if one.key not in synced or is_hook(one)]
-        if app.policy.has("RespectIgnoreDifferences=true"):
-            wanted = [respecting(app, one, seen.inventory.objects.get(one.key)) for one in wanted]
         managed = None
         if app.policy.has("CreateNamespace=true") and app.policy.namespace_marks and app.destination:
             managed = namespace_of(app)
         revision = found.revisions[0] if found.revisions else ""
         started = int(dt.datetime.strptime(operation.started, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=dt.UTC).timestamp())
-        operation.tasks = ordered(app, wanted, revision=revision, started=started, namespace=managed, extra=extra)
+        operation.work.tasks = ordered(app, wanted, revision=revision, started=started, namespace=managed, extra=extra)
 
     def _objections(self, app: App, operation: Operation, seen: Look) -> dict[str, tuple[str, str]]:
         """Give task id to (reason, message of its line) of what may not or cannot be applied."""
         project = seen.setup.project(app.project)
         assert project is not None
-        scopes = kinds_of([task.manifest for task in operation.tasks]).scopes
+        scopes = kinds_of([task.manifest for task in operation.work.tasks]).scopes
         found = {}
-        for task in operation.tasks:
+        for task in operation.work.tasks:
             manifest, kind = task.manifest, task.manifest.kind
             if not seen.inventory.serves(kind):
                 lenient = "SkipDryRunOnMissingResource=true"
@@ -153,13 +151,13 @@ class Operations:
         return found
 
     def _dry_run(self, live: Manifest, operation: Operation, seen: Look) -> None:
-        for task in operation.tasks:
+        for task in operation.work.tasks:
             there = seen.inventory.objects.get(task.key)
             kind = task.manifest.kind
             named = f"{kind.kind.lower()}{'.' + kind.group if kind.group else ''}/{task.manifest.name}"
             verb = "pruned" if task.prune else "created" if there is None else "configured"
             message = f"{named} {verb} (dry run)" if not task.prune else "pruned (dry run)"
-            operation.progress[task.id] = Result(state=State.SUCCEEDED, message=message, uid="dry")
+            operation.work.progress[task.id] = Result(state=State.SUCCEEDED, message=message, uid="dry")
         self._end(live, operation, SUCCEEDED, "successfully synced (no more tasks)", seen)
 
     def _make_namespace(self, app: App, operation: Operation, seen: Look) -> None:
@@ -167,7 +165,7 @@ class Operations:
         if not app.policy.has("CreateNamespace=true") or app.policy.namespace_marks or not app.destination:
             return
         wanted = namespace_of(app)
-        if wanted.key in seen.inventory.objects or any(task.key == wanted.key for task in operation.tasks):
+        if wanted.key in seen.inventory.objects or any(task.key == wanted.key for task in operation.work.tasks):
             return
         done = apply_client_side(self.doors.cluster, wanted, None)
         kind = wanted.kind
@@ -183,41 +181,32 @@ class Operations:
                 return False
             operation.again_at = 0.0
             operation.message = f"Retrying operation. Attempt #{operation.retries}"
-            operation.progress = {}
+            operation.work.progress = {}
             operation.comparison = self.comparer.compare(live, seen, str(operation.comparison.revisions[0]))[1]
-            self._plan(app, operation, seen)
-        objects = dict(seen.inventory.objects)
-        refresh(operation.tasks, objects, operation.progress, seen.judge)
-        for hook in finished_hooks(operation.tasks, objects, operation.progress):
-            release(self.doors.cluster, hook)
-        pruned = going(operation.tasks, objects, operation.progress)
-        following = due(operation.tasks, operation.progress)
-        if pruned is not None and following.phase == RUNNING:
-            following = Next(message=f"waiting for deletion of {short(pruned.key)}")
-        if following.tasks:
-            self._run(app, following.tasks, operation, objects)
-            # What just ran may already be all: the last wave is not waited for.
-            refresh_ = due(operation.tasks, operation.progress)
-            following = refresh_ if not refresh_.tasks else Next(message=operation.message)
-        if following.phase == FAILED:
-            refresh(operation.tasks, objects, operation.progress, seen.judge)
-        if following.phase == RUNNING:
-            moved = following.message != operation.message
-            operation.message = following.message
-            if moved:
-                self._report(live, operation, RUNNING)
-            return moved
-        for task in following.remove:
-            found = look(self.doors.cluster, task.manifest.kind, task.key)
-            if found is not None:
-                remove(self.doors.cluster, found)
-        self._conclude(live, operation, following, seen)
-        return True
+            self._plan(app, operation)
+        work = operation.work
+        work.app, work.live = app, dict(seen.inventory.objects)
+        decision = advance(work, self.hands, seen.judge)
+        if isinstance(decision, Run):
+            while proceed(work, self.hands):
+                self.hands.desk.finish()
+            decision = after_wave(work.tasks, work.progress)
+        if isinstance(decision, Done):
+            if not decision.succeeded:
+                refresh(work.tasks, work.live, work.progress, seen.judge)
+            remove_hooks(work, decision.remove, self.hands)
+            self._conclude(live, operation, decision, seen)
+            return True
+        message = decision.message if isinstance(decision, Wait) else operation.message
+        moved, operation.message = message != operation.message, message
+        if moved:
+            self._report(live, operation, RUNNING)
+        return moved
 
-    def _conclude(self, live: Manifest, operation: Operation, following: Next, seen: Look) -> None:
+    def _conclude(self, live: Manifest, operation: Operation, following: Done, seen: Look) -> None:
         """End the operation, or wait for another attempt."""
         retry = operation.body.get("retry") or {}
-        if following.phase == FAILED:
+        if not following.succeeded:
             wait = delay_of(retry, operation.retries + 1, _seconds)
             if wait is not None:
                 operation.retries += 1
@@ -227,70 +216,9 @@ class Operations:
                 self._report(live, operation, RUNNING)
                 return
         message = following.message
-        if following.phase == FAILED and operation.retries:
+        if not following.succeeded and operation.retries:
             message += f" (retried {operation.retries} times)."
-        self._end(live, operation, following.phase, message, seen)
-
-    def _run(self, app: App, tasks: Sequence[Task], operation: Operation, objects: dict[ObjectKey, Manifest]) -> None:
-        """Run one wave: prunes first, then leftovers of hooks away, then runs of one kind after the other."""
-        sync = operation.body.get("sync") or {}
-        for task in [task for task in tasks if task.prune]:
-            operation.progress[task.id] = self._prune(app, task, prune=sync.get("prune") is True)
-        rest = [task for task in tasks if not task.prune]
-        for task in rest:
-            found = objects.get(task.key)
-            if task.hook and found is not None and DeletePolicy.BEFORE in delete_policies(task.manifest):
-                self._clear(found)
-                objects.pop(task.key, None)
-        for run in kind_runs(rest):
-            for task in run:
-                operation.progress[task.id] = self._apply(app, task, objects)
-
-    def _prune(self, app: App, task: Task, *, prune: bool) -> Result:
-        options = options_of(task.manifest)
-        if not prune:
-            return Result(state=State.SUCCEEDED, word="PruneSkipped", message="ignored (requires pruning)", uid="kept")
-        if "Prune=false" in options or (app.policy.has("Prune=false") and "Prune=true" not in options):
-            return Result(state=State.SUCCEEDED, word="PruneSkipped", message="ignored (no prune)", uid="kept")
-        propagation = next(
-            (o.partition("=")[2].capitalize() for o in app.policy.options if o.startswith("PrunePropagationPolicy=")),
-            "Foreground",
-        )
-        remove(self.doors.cluster, task.manifest, propagation=propagation)
-        return Result(state=State.SUCCEEDED, word="Pruned", message="pruned", uid=task.manifest.uid)
-
-    def _clear(self, hook: Manifest) -> None:
-        """Delete what an earlier sync left under a hook's name, and wait until it is gone."""
-        left = release(self.doors.cluster, hook)
-        if left is not None:
-            remove(self.doors.cluster, left)
-        for _ in range(100):
-            if look(self.doors.cluster, hook.kind, hook.key) is None:
-                return
-            self.doors.clock.sleep(0.1)
-
-    def _apply(self, app: App, task: Task, objects: dict[ObjectKey, Manifest]) -> Result:
-        try:
-            there = objects.get(task.key)
-            if is_rbac(task.manifest) and not app.policy.has("ServerSideApply=true"):
-                done = apply_rbac(self.doors.cluster, task.manifest, there)
-            else:
-                done = write(self.doors.cluster, task.manifest, there, app)
-        except ApiError as error:
-            return Result(state=State.FAILED, message=refusal_of(error, task.manifest))
-        objects[task.key] = done.live
-        if task.manifest.kind.kind == "CustomResourceDefinition":
-            self._await_served(task)
-        return Result(state=State.RUNNING, uid=done.live.uid, applied=done.message)
-
-    def _await_served(self, task: Task) -> None:
-        """Compat: a CRD is waited for at most 3 s."""
-        for _ in range(30):
-            found = look(self.doors.cluster, task.manifest.kind, task.key)
-            if found is not None and is_established(found):
-                break
-            self.doors.clock.sleep(0.1)
-        self.doors.cluster.resources(refresh=True)
+        self._end(live, operation, SUCCEEDED if following.succeeded else FAILED, message, seen)
 
     # --- telling ---------------------------------------------------------------------------------------
 
@@ -302,7 +230,9 @@ class Operations:
             "resources": [
                 *operation.before,
                 *results_of(
-                    operation.tasks, operation.progress, str((spec.get("destination") or {}).get("namespace") or "")
+                    operation.work.tasks,
+                    operation.work.progress,
+                    str((spec.get("destination") or {}).get("namespace") or ""),
                 ),
             ]
         }
@@ -363,14 +293,3 @@ class Operations:
 
 def _seconds(text: object) -> float:
     return float(str(text)) if str(text).isdigit() else parse_duration(str(text))
-
-
-def respecting(app: App, wanted: Manifest, live: Manifest | None) -> Manifest:
-    """Give the object with the live values of ignored fields carried over (`RespectIgnoreDifferences`)."""
-    return wanted if live is None else carry_over(wanted, live, app.ignored)
-
-
-def refusal_of(error: ApiError, manifest: Manifest) -> str:
-    """Give a refused write in the peer's words."""
-    said_ = _REQUEST.sub("", error.message)
-    return f"error running kubectl auth reconcile: {said_}" if is_rbac(manifest) else said_

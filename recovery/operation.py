@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from recovery.app import Health, HealthState, short
+from recovery.judge import Judge
 from recovery.marks import DeletePolicy, Phase, delete_policies
 from recovery.order import Task
-from recovery.plan import Progress, Result, State
+from recovery.plan import ChildGate, Decision, Done, Progress, Result, Run, State, Wait
 from secretsops.manifest import Manifest, ObjectKey
 
-Judge = Callable[[Manifest], Health | None]
 RUNNING, SUCCEEDED, FAILED, ERROR = "Running", "Succeeded", "Failed", "Error"
 UNSUCCESSFUL = "one or more synchronization tasks completed unsuccessfully"
 NOT_VALID = "one or more synchronization tasks are not valid"
@@ -30,6 +30,34 @@ class Next:
     phase: str = RUNNING
     message: str = ""
     remove: Sequence[Task] = ()
+
+
+def decide(
+    tasks: Sequence[Task],
+    live: Mapping[ObjectKey, Manifest],
+    progress: Progress,
+    child: ChildGate,  # noqa: ARG001 - to the peer a child is an object like others, with or without a health script
+    judge: Judge,
+) -> Decision:
+    """Give what to do next; updates `progress` from `live` first."""
+    refresh(tasks, live, progress, judge)
+    pruned, following = going(tasks, live, progress), due(tasks, progress)
+    if pruned is not None and following.phase == RUNNING:
+        return Wait(reasons=(), message=f"waiting for deletion of {short(pruned.key)}")
+    return _decision(following)
+
+
+def after_wave(tasks: Sequence[Task], progress: Progress) -> Decision:
+    """Give what is next right after a wave was applied. Compat: if it was the last, that is all."""
+    return _decision(due(tasks, progress))
+
+
+def _decision(following: Next) -> Decision:
+    if following.tasks:
+        return Run(tasks=following.tasks)
+    if following.phase == RUNNING:
+        return Wait(reasons=(), message=following.message)
+    return Done(succeeded=following.phase == SUCCEEDED, message=following.message, remove=following.remove)
 
 
 def refresh(tasks: Sequence[Task], live: Mapping[ObjectKey, Manifest], progress: Progress, judge: Judge) -> None:
@@ -135,12 +163,6 @@ def _failure(tasks: Sequence[Task], failed: Sequence[Task], progress: Progress) 
 def _state(progress: Progress, task: Task) -> State:
     result = progress.get(task.id)
     return result.state if result else State.PENDING
-
-
-def reset_failed(tasks: Sequence[Task], progress: Progress) -> None:
-    """Forget the results for another attempt."""
-    for task in tasks:
-        progress.pop(task.id, None)
 
 
 def delay_of(retry: Mapping[str, object], count: int, seconds: Callable[[object], float]) -> float | None:

@@ -60,16 +60,17 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Apply `tasks` now, in this order; `clean` are hook objects to delete first, `release` those to let go."""
+    """Carry out `tasks` now, in this order."""
 
     tasks: Sequence[Task]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Look again later: `reasons` says what for."""
+    """Look again later: `reasons` says what for, `message` in the peer's words where its gate waits."""
 
     reasons: Sequence[Reason]
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,14 +14,8 @@ from secretsops.errors import AlreadyExists
 from secretsops.manifest import Manifest
 from secretsops.ports import Cluster
 
-GROUP = "rbac.authorization.k8s.io"
 _RULE = ("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs")
 _SUBJECT = ("kind", "apiGroup", "name", "namespace")
-
-
-def is_rbac(manifest: Manifest) -> bool:
-    """Say whether the peer reconciles the object before it applies it."""
-    return manifest.kind.group == GROUP and manifest.kind.version == "v1"
 
 
 def apply_rbac(cluster: Cluster, wanted: Manifest, live: Manifest | None) -> Written:

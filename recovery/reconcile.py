@@ -16,6 +16,7 @@ from recovery.application_status import compared, merge_patch, without_times
 from recovery.argo import APPLICATION
 from recovery.cascade import advance_deletion, finalizers_wanted
 from recovery.compare import Comparison, automation
+from recovery.desk import Desk
 from recovery.observe import REFRESH, Comparer, Doors, Look
 from recovery.operate import Operations
 from secretsops.manifest import Manifest
@@ -34,19 +35,20 @@ def reconcile(doors: Doors) -> list[str]:
     Raises:
         ApiError: the API server gives no answer.
     """
-    controller = _Controller(doors)
-    while controller.step():
-        doors.clock.sleep(POLL)
+    with Desk(doors.parallel) as desk:
+        controller = _Controller(doors, desk)
+        while controller.step():
+            doors.clock.sleep(POLL)
     return sorted(f"{operation.name}: {operation.message}" for operation in controller.operations.running.values())
 
 
 class _Controller:
     """The loop's memory: operations that run, what was compared, when something last changed."""
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: Doors, desk: Desk) -> None:
         self.doors = doors
         self.comparer = Comparer(doors)
-        self.operations = Operations(doors, self.comparer)
+        self.operations = Operations(doors, self.comparer, desk)
         self.changed, self.mark = doors.clock.monotonic(), 0
 
     def step(self) -> bool:

@@ -5,23 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from recovery.app import App, Health, HealthState, Problem
 from recovery.appset import is_application_set
 from recovery.argo import read_application
+from recovery.desk import Desk
 from recovery.events import AppEnded, Event, Observer, Quiet
+from recovery.gates import STRICT
 from recovery.generated import record_generated
 from recovery.generators import Sources
 from recovery.journal import Journal
 from recovery.judge import judge_of
-from recovery.order import Task
-from recovery.plan import Progress, Reason, Result, State
+from recovery.live import FRESH, Sight
+from recovery.plan import Result, State
 from recovery.render import Kinds
 from recovery.setup import Setup, configured
 from recovery.sources import Pins
-from recovery.status import publish
+from recovery.spine import Hands, Work
+from recovery.status import publish, status_of
+from recovery.walk import Planned
 from secretsops.errors import SecretsOpsError
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ports import Clock, Cluster, GitRepos, Renderer
@@ -51,6 +56,8 @@ class World:
     hooks: bool = True
     parallel: int = 4
     with_status: bool = True
+    planned: Mapping[str, Planned] = field(default_factory=dict)
+    """What the plan rendered, by `namespace/name`: taken over where the cluster gives no reason to render again."""
     setup: Setup = field(default_factory=Setup)
     """Projects and settings of the installation, as the plan read them from Git."""
     override_windows: str = ""
@@ -79,20 +86,20 @@ class Running:
     app: App
     parent: Running | None
     depth: int
+    work: Work
+    """Its tasks and how far each is."""
     revision: str = ""
     started: int = 0
     attempt: int = 0
-    tasks: list[Task] = field(default_factory=list)
     wanted: Sequence[Manifest] = ()
     problems: Sequence[Problem] = ()
-    live: dict[ObjectKey, Manifest] = field(default_factory=dict)
-    progress: Progress = field(default_factory=dict)
-    stalled: dict[str, Reason] = field(default_factory=dict)
     said: tuple[str, ...] = ()
     moved: float = 0.0
     again_at: float = 0.0
     after: frozenset[str] = frozenset()
     """Applications that have to be through before this one starts: those of earlier steps of its set."""
+    children: int = 0
+    """Applications below it that have not ended."""
     outcome: Outcome | None = None
 
 
@@ -127,17 +134,28 @@ def end_run(run: Running, estate: Runs, *, succeeded: bool, message: str) -> boo
     if world.journal and run.app.key in world.journal.attempts and not world.journal.attempts[run.app.key].ended:
         world.journal.record("ended", app=run.app.key, outcome="Succeeded" if succeeded else "Failed")
     if world.with_status:
-        publish(world.cluster, world.clock, run.outcome, run.tasks, run.progress, run.live, started=run.started)
+        status = status_of(run.outcome, run.work, estate.judge, started=run.started, now=world.clock.now())
+        estate.hands.desk.hand(partial(publish, world.cluster, run.app, status), lambda _: None)
+    run.work = Work(app=run.app, gate=run.work.gate)  # what lived is not kept: a large estate has many objects
     estate.tell(AppEnded(at=estate.now(), app=run.app.key, ok=succeeded, message=message))
+    estate.wake(run)
     return True
 
 
 class Runs:
     """All applications of a run, and who waits for whom."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, desk: Desk) -> None:
         self.world = world
+        self.hands = Hands(cluster=world.cluster, clock=world.clock, desk=desk, journal=world.journal)
+        self.sight = Sight(world.cluster, world.clock)
+        for planned in world.planned.values():
+            self.sight.expect(task.manifest for task in planned.tasks)
         self.runs: dict[str, Running] = {}
+        self.unfinished: dict[str, Running] = {}
+        self.ready: dict[str, Running] = {}
+        """Applications that something happened to: those are looked at next."""
+        self._kinds: tuple[float, Kinds] | None = None
         self.sets: dict[str, list[str]] = {}
         """ApplicationSet to the Applications it generated."""
         self.judge = judge_of(world.setup.settings, world.renderer)
@@ -150,9 +168,24 @@ class Runs:
         """Hand an event to the observer."""
         self.world.observer.event(event)
 
-    def active(self) -> list[Running]:
-        """Give the applications that have not ended."""
-        return [run for run in self.runs.values() if run.outcome is None]
+    def wake(self, ended: Running) -> None:
+        """Have those looked at that waited for an application which ended: its parent, later steps of its set."""
+        key, parent = ended.app.key, ended.parent
+        self.unfinished.pop(key, None)
+        self.ready.pop(key, None)
+        if parent is not None:
+            parent.children -= 1
+            failed = ended.outcome is not None and not ended.outcome.succeeded
+            # Of a thousand children the last one matters, or one that failed; else a look comes by all the same.
+            if not parent.children or failed:
+                self.call(parent)
+        for run in [one for one in self.unfinished.values() if key in one.after]:
+            self.call(run)
+
+    def call(self, run: Running) -> None:
+        """Have an application looked at next, unless it has ended."""
+        if run.outcome is None:
+            self.ready[run.app.key] = run
 
     def is_active(self, key: ObjectKey) -> bool:
         """Say whether the Application object `key`, or one that the ApplicationSet `key` made, is being synced."""
@@ -169,23 +202,34 @@ class Runs:
         return "waits" if any(one.outcome is None for one in runs) else ""
 
     def kinds(self) -> Kinds:
-        """Give the kinds that the cluster serves, with the CRDs applied so far."""
-        served = self.world.cluster.resources(refresh=True)
-        custom = [resource.kind for resource in served if "." in resource.kind.group]
-        return Kinds(
-            scopes={(resource.kind.group, resource.kind.kind): resource.namespaced for resource in served},
-            api_versions=sorted(
-                {text for kind in custom for text in (kind.api_version, f"{kind.api_version}/{kind.kind}")}
-            ),
-        )
+        """Give the kinds that the cluster serves, with the CRDs applied so far; asked for again after a while."""
+        now = self.world.clock.monotonic()
+        if self._kinds is None or now - self._kinds[0] > FRESH:
+            served = self.world.cluster.resources(refresh=True)
+            custom = [resource.kind for resource in served if "." in resource.kind.group]
+            kinds = Kinds(
+                scopes={(resource.kind.group, resource.kind.kind): resource.namespaced for resource in served},
+                api_versions=sorted(
+                    {text for kind in custom for text in (kind.api_version, f"{kind.api_version}/{kind.kind}")}
+                ),
+            )
+            self._kinds = now, kinds
+        return self._kinds[1]
+
+    def forget_kinds(self) -> None:
+        """Have discovery asked again: a definition was written."""
+        self._kinds = None
 
     def add(self, app: App, parent: Running | None, after: frozenset[str] = frozenset()) -> None:
         """Register an application to be synced, once."""
         depth = parent.depth + 1 if parent else 0
         if app.key in self.runs:
             return
-        run = Running(app=app, parent=parent, depth=depth, moved=self.world.clock.monotonic(), after=after)
-        self.runs[app.key] = run
+        work = Work(app=app, gate=STRICT)
+        run = Running(app=app, parent=parent, depth=depth, work=work, moved=self.world.clock.monotonic(), after=after)
+        self.runs[app.key] = self.unfinished[app.key] = self.ready[app.key] = run
+        if parent is not None:
+            parent.children += 1
         if depth > DEPTH_LIMIT or len(self.runs) > APP_LIMIT:
             end_run(run, self, succeeded=False, message=f"more than {DEPTH_LIMIT} levels or {APP_LIMIT} applications")
 

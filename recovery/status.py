@@ -9,41 +9,32 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from recovery.app import FIELD_MANAGER, IN_CLUSTER, Health, HealthState
 from recovery.argo import APPLICATION
 from recovery.diff import in_sync
-from recovery.health import aggregate, assess
+from recovery.health import aggregate
+from recovery.judge import Judge
 from recovery.marks import Phase, is_hook
 from recovery.order import Task
 from recovery.plan import Progress, State
 from secretsops.errors import ApiError
 from secretsops.manifest import Manifest, ObjectKey
-from secretsops.ports import Clock, Cluster
+from secretsops.ports import Cluster
 
 if TYPE_CHECKING:
     from recovery.app import App
     from recovery.running import Outcome
+    from recovery.spine import Work
 
 log = logging.getLogger(__name__)
 _MISSING = Health(HealthState.MISSING)
 
 
-def publish(
-    cluster: Cluster,
-    clock: Clock,
-    outcome: Outcome,
-    tasks: Sequence[Task],
-    progress: Progress,
-    live: Mapping[ObjectKey, Manifest],
-    *,
-    started: int,
-) -> None:
-    """Merge the outcome into the Application object, if the cluster has it."""
-    app = outcome.app
-    status = status_of(outcome, tasks, progress, live, started=started, now=clock.now())
+def publish(cluster: Cluster, app: App, status: Mapping[str, Any]) -> None:
+    """Merge a status into the Application object, if the cluster has it."""
     try:
         cluster.patch(APPLICATION, app.name, {"status": status}, namespace=app.namespace, field_manager=FIELD_MANAGER)
     except ApiError as error:
@@ -52,21 +43,20 @@ def publish(
 
 def status_of(
     outcome: Outcome,
-    tasks: Sequence[Task],
-    progress: Progress,
-    live: Mapping[ObjectKey, Manifest],
+    work: Work,
+    judge: Judge,
     *,
     started: int,
     now: dt.datetime,
 ) -> dict[str, Any]:
     """Give the `status` of an Application as the peer shapes it (argo-cd v3.6 `types.go`). Pure."""
-    app = outcome.app
+    app, tasks, progress, live = outcome.app, work.tasks, work.progress, work.live
     plain = [task for task in tasks if not task.hook and not task.prune and task.phase is Phase.SYNC]
     synced = {task.id: _is_synced(task, live, app) for task in plain}
     verdicts: list[tuple[ObjectKey, Health | None]] = []
     for task in plain:
         found = live.get(task.key)
-        verdicts.append((task.key, assess(found) if found else _MISSING))
+        verdicts.append((task.key, judge(found) if found else _MISSING))
     health = aggregate(verdicts)
     source = {"repoURL": app.source.url, "path": app.source.path, "targetRevision": app.source.revision or "HEAD"}
     destination = {"server": IN_CLUSTER, "namespace": app.destination}

@@ -1,51 +1,37 @@
-"""The spine of recovery: from Git to live objects, for applications and their children, to any depth.
+"""From Git to live objects by the strict gate, for applications and their children, to any depth.
 
 `sync` walks five numbered steps per application: (1) tree, (2) wanted, (3) live, (4) decide, (5) act or wait, back to
-(3). Daily sync, rebuild and drill run this same code. It is level-triggered: a crash anywhere is a restart, and the
-journal only adds what a cluster cannot tell (pinned revisions, hooks that ran). Never here: rules; each is a rib.
+(3); four and five are the spine's (`spine.py`). Daily sync, rebuild and drill run this same code. It is
+level-triggered: a crash anywhere is a restart, and the journal only adds what a cluster cannot tell. Never here: rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from recovery.app import App
-from recovery.apply import is_established, look, patiently, release, remove, write
+from recovery.app import App, Problem, is_cluster_scoped
 from recovery.appset import is_application_set
 from recovery.argo import is_application, merge_source
-from recovery.diff import carry_over
+from recovery.desk import Desk
 from recovery.events import AppStarted, StepDone, Waiting
-from recovery.journal import HookStep
-from recovery.marks import DeletePolicy, delete_policies
+from recovery.gates import STRICT
+from recovery.live import fetch
 from recovery.order import Task, ordered
-from recovery.plan import (
-    CHILD_KINDS,
-    Done,
-    Reason,
-    Result,
-    Run,
-    State,
-    Wait,
-    decide,
-    finished_hooks,
-    kind_runs,
-)
+from recovery.plan import CHILD_KINDS, Done, Reason, Result, Run, State, Wait
 from recovery.project import objection_to_app, refused_objects
-from recovery.render import namespace_of, render
+from recovery.render import Kinds, namespace_of, render
 from recovery.running import JournaledPins, Outcome, Running, Runs, World, end_run
 from recovery.signatures import check_app
 from recovery.sources import check_out
+from recovery.spine import Work, advance, note_hook, proceed, remove_hooks
+from recovery.walk import Planned
 from recovery.windows import BLOCKED, gate
-from secretsops.errors import ApiError, SecretsOpsError, SyncRefused, UnknownKind
-from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
-from secretsops.ports import Cluster
+from secretsops.errors import ApiError, SecretsOpsError, SyncRefused
+from secretsops.manifest import GroupVersionKind, Manifest
 
 POLL = (0.1, 0.2, 0.4, 0.8, 1.0)
 """Seconds between looks while nothing moves; the last one repeats."""
-LIST_FROM = 4
-"""Objects of one kind and namespace from which one list is cheaper than single reads."""
 
 
 def sync(apps: Iterable[App], world: World, sets: Sequence[Manifest] = ()) -> list[Outcome]:
@@ -54,8 +40,8 @@ def sync(apps: Iterable[App], world: World, sets: Sequence[Manifest] = ()) -> li
     Gives one outcome per application, parents first; an application that fails does not stop its siblings, but the
     later waves of its parent. Raises only what makes the whole run pointless (journal unwritable, journal refused).
     """
-    estate = Runs(world)
-    with ThreadPoolExecutor(max_workers=world.parallel, thread_name_prefix="apply") as pool:
+    with Desk(world.parallel) as desk:
+        estate = Runs(world, desk)
         for app in apps:
             estate.add(app, None)
         for manifest in sets:
@@ -63,45 +49,105 @@ def sync(apps: Iterable[App], world: World, sets: Sequence[Manifest] = ()) -> li
             estate.add_set(manifest, None, result)
             if result.state is State.FAILED:
                 raise SyncRefused(result.message, reason="GenerationFailed")
-        idle = 0
-        while estate.active():
-            moved = False
-            for run in list(estate.active()):
-                if run.again_at <= world.clock.monotonic():
-                    moved = _advance(run, estate, pool) or moved
-            idle = 0 if moved else min(idle + 1, len(POLL) - 1)
-            if not moved:
-                world.clock.sleep(POLL[idle])
+        _drive(estate, desk)
+        desk.finish()
     return [run.outcome for run in estate.runs.values() if run.outcome]
 
 
-def _advance(run: Running, estate: Runs, pool: ThreadPoolExecutor) -> bool:
-    """Take one application one round further; give whether anything moved."""
+def _drive(estate: Runs, desk: Desk) -> None:
+    """Take applications further as things happen to them; look at all that wait while nothing does.
+
+    What lives is read again once per look for all of them: after a pause that grows while nothing moves.
+    """
+    clock = estate.world.clock
+    idle, looked = 0, clock.monotonic()
+    while estate.unfinished:
+        if estate.ready:
+            run = estate.ready.pop(next(iter(estate.ready)))
+            if run.again_at <= clock.monotonic() and _advance(run, estate):
+                idle = 0
+                if run.outcome is None:
+                    estate.ready[run.app.key] = run
+            continue
+        # While answers come in there is enough to do; the look at what waits can take its time.
+        pause = POLL[-1] if desk.in_flight else POLL[idle]
+        left = looked + pause - clock.monotonic()
+        if desk.in_flight and left > 0:
+            if desk.collect(wait=left):
+                idle = 0
+            continue
+        if left > 0:
+            clock.sleep(left)
+        idle, looked = min(idle + 1, len(POLL) - 1), clock.monotonic()
+        _look(estate)
+
+
+def _look(estate: Runs) -> None:
+    """Read what is running anew, one list per kind for all applications, and have each looked at."""
+    waiting = [run for run in estate.unfinished.values() if not run.work.at_work]
+    running = [(run, task) for run in waiting for task in run.work.tasks if _is_running(run, task)]
+    estate.ready.update({run.app.key: run for run in waiting})
+    try:
+        fresh = fetch(estate.world.cluster, [task.manifest for _, task in running])
+    except ApiError as error:
+        if error.retry:
+            return  # what was seen last counts until the patience of each ends
+        for name, run in {run.app.key: run for run, _ in running}.items():
+            del estate.ready[name]
+            end_run(run, estate, succeeded=False, message=f"{error.message} ({error.reason})")
+        return
+    for run, task in running:
+        found = fresh.get(task.key)
+        if found is None:
+            run.work.live.pop(task.key, None)
+        else:
+            run.work.live[task.key] = found
+
+
+def _is_running(run: Running, task: Task) -> bool:
+    result = run.work.progress.get(task.id)
+    return result is not None and result.state is State.RUNNING
+
+
+def _advance(run: Running, estate: Runs) -> bool:
+    """Take one application one step further; give whether it may go on at once."""
     world = estate.world
     try:
+        if run.work.at_work:
+            return not proceed(run.work, estate.hands) and _end_wave(run, estate)
         held = estate.held_back(run)
         if held:
-            return held == "waits" or end_run(run, estate, succeeded=False, message=held)
+            return held != "waits" and end_run(run, estate, succeeded=False, message=held)
         if not run.revision:
-            _prepare(run, estate)  # (1) tree, (2) wanted
+            _prepare(run, estate)  # (1) tree, (2) wanted, (3) live
             return True
-        _observe(run, world)  # (3) live
-        decision = decide(
-            run.tasks, run.live, run.progress, lambda found: estate.health_of(found, run), estate.judge
-        )  # (4) decide
-        _settle_hooks(run, estate)
-        match decision:  # (5) act or wait
-            case Run(tasks=tasks):
-                return _act(tasks, run, estate, pool)
-            case Wait(reasons=reasons):
-                return _wait(run, [*reasons, *run.stalled.values()], estate)
-            case Done():
-                return _finish(run, decision, estate)
+        return _decide(run, estate)
     except SecretsOpsError as error:
         if isinstance(error, ApiError) and error.retry and world.clock.monotonic() - run.moved < world.patience:
             run.again_at = world.clock.monotonic() + max(error.retry_after, 1.0)
             return False
         return end_run(run, estate, succeeded=False, message=f"{error.message} ({error.reason})")
+
+
+def _decide(run: Running, estate: Runs) -> bool:
+    """Ask the gate (4) and act or wait (5)."""
+    decision = advance(run.work, estate.hands, estate.judge, lambda found: estate.health_of(found, run))
+    match decision:
+        case Run():
+            return False
+        case Wait(reasons=reasons):
+            return _wait(run, [*reasons, *run.work.stalled.values()], estate)
+        case Done():
+            return _finish(run, decision, estate)
+
+
+def _end_wave(run: Running, estate: Runs) -> bool:
+    """Go on after a wave; wait where nothing of it could be written."""
+    if run.work.moved:
+        run.moved = estate.world.clock.monotonic()
+    elif run.work.stalled:
+        return _wait(run, list(run.work.stalled.values()), estate)
+    return True
 
 
 # --- (1) tree, (2) wanted ------------------------------------------------------------------------------
@@ -124,34 +170,45 @@ def _prepare(run: Running, estate: Runs) -> None:
         run.started = int(world.clock.now().timestamp())
         if world.journal:
             world.journal.record("attempt", app=app.key, revision=revision, started=run.started, number=run.attempt)
-    settings, kinds, project = world.setup.settings, estate.kinds(), world.setup.project(app.project)
+    run.wanted, run.problems = _wanted(app, estate, pins)
+    namespace = _namespace_to_make(app, run.wanted, estate)
+    tasks = ordered(app, run.wanted, revision=revision, started=run.started, namespace=namespace)
+    work = run.work = Work(app=app, gate=STRICT, tasks=[task for task in tasks if world.hooks or not task.hook])
+    work.landed, work.rested = partial(_landed, run, estate), partial(estate.call, run)
+    work.live = estate.sight.of([task.manifest for task in work.tasks])
+    _remember_hooks(run, estate)
+    # Last: whatever fails above is prepared again until the patience ends, not taken for an application without tasks.
+    run.revision, run.moved = revision, world.clock.monotonic()
+    parent = run.parent.app.key if run.parent else ""
+    estate.tell(AppStarted(at=estate.now(), app=app.key, parent=parent, revision=revision, objects=len(work.tasks)))
+    if run.problems:
+        listed = "; ".join(str(problem) for problem in run.problems[:5])
+        end_run(run, estate, succeeded=False, message=f"{len(run.problems)} problem(s) in Git: {listed}")
+
+
+def _wanted(app: App, estate: Runs, pins: JournaledPins) -> tuple[Sequence[Manifest], Sequence[Problem]]:
+    """Give what an application wants and what of it cannot be carried out: as planned, or rendered for this cluster."""
+    world, kinds = estate.world, estate.kinds()
+    planned = world.planned.get(app.key)
+    if planned is not None and planned.app == app and not planned.problems and _holds(planned, kinds, pins):
+        return planned.wanted, ()
+    settings, project = world.setup.settings, world.setup.project(app.project)
     assert project is not None
     check_app(app, project, world.git, pins, world.setup.keyring)
     checkouts = check_out(app, world.git, pins, partial(merge_source, app.name), settings.disabled)
     remap = world.setup.remap
     rendered = render(app, checkouts, kinds=kinds, renderer=world.renderer, settings=settings, remap=remap)
-    assert project is not None
-    run.problems = [*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)]
-    run.wanted = rendered.manifests
-    run.progress, run.stalled = {}, {}
-    run.tasks = ordered(
-        app,
-        rendered.manifests,
-        revision=revision,
-        started=run.started,
-        namespace=_namespace_to_make(app, rendered.manifests, world),
-    )
-    if not world.hooks:
-        run.tasks = [task for task in run.tasks if not task.hook]
-    run.live = fetch(world.cluster, [task.manifest for task in run.tasks])
-    _remember_hooks(run, world)
-    # Last: whatever fails above is prepared again until the patience ends, not taken for an application without tasks.
-    run.revision, run.moved = revision, world.clock.monotonic()
-    parent = run.parent.app.key if run.parent else ""
-    estate.tell(AppStarted(at=estate.now(), app=app.key, parent=parent, revision=revision, objects=len(run.tasks)))
-    if run.problems:
-        listed = "; ".join(str(problem) for problem in run.problems[:5])
-        end_run(run, estate, succeeded=False, message=f"{len(run.problems)} problem(s) in Git: {listed}")
+    return rendered.manifests, [*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)]
+
+
+def _holds(planned: Planned, kinds: Kinds, pins: JournaledPins) -> bool:
+    """Say whether a rendering of the plan is what this cluster would render to: same commits, scopes, API versions."""
+    if planned.kinds is None or planned.revision != pins(planned.app.source.location, planned.app.source.revision):
+        return False
+    if planned.uses_versions and list(planned.kinds.api_versions) != list(kinds.api_versions):
+        return False
+    used = {manifest.kind for manifest in planned.wanted}
+    return all(is_cluster_scoped(kind, planned.kinds.scopes) == is_cluster_scoped(kind, kinds.scopes) for kind in used)
 
 
 def _check_permission(app: App, world: World) -> None:
@@ -172,109 +229,43 @@ def _check_permission(app: App, world: World) -> None:
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 
 
-def _namespace_to_make(app: App, manifests: Sequence[Manifest], world: World) -> Manifest | None:
+def _namespace_to_make(app: App, manifests: Sequence[Manifest], estate: Runs) -> Manifest | None:
     """Compat: the peer adds the namespace only where it is not there yet, or labels for it are managed."""
     if not app.policy.has("CreateNamespace=true") or not app.destination:
         return None
     if any(manifest.kind == _NAMESPACE and manifest.name == app.destination for manifest in manifests):
         return None
     wanted = namespace_of(app)
-    if app.policy.namespace_marks is None and look(world.cluster, _NAMESPACE, wanted.key):
+    if app.policy.namespace_marks is None and estate.sight.of([wanted]):
         return None
     return wanted
 
 
-def _remember_hooks(run: Running, world: World) -> None:
+def _remember_hooks(run: Running, estate: Runs) -> None:
     """Take over from the journal which hooks ran: by outcome, by UID, or by a new object since the intent."""
-    attempt = world.journal.attempts.get(run.app.key) if world.journal else None
-    for task in run.tasks if attempt else ():
+    journal, work = estate.world.journal, run.work
+    attempt = journal.attempts.get(run.app.key) if journal else None
+    for task in work.tasks if attempt else ():
         step = attempt.hooks.get(task.id) if attempt else None
         if not task.hook or step is None:
             continue
-        found = run.live.get(task.key)
+        found = work.live.get(task.key)
         if step.outcome:
-            run.progress[task.id] = Result(state=State(step.outcome), uid=step.uid)
+            work.progress[task.id] = Result(state=State(step.outcome), uid=step.uid)
         elif step.uid:
-            run.progress[task.id] = Result(state=State.RUNNING, uid=step.uid)
+            work.progress[task.id] = Result(state=State.RUNNING, uid=step.uid)
         elif found is not None and found.uid != step.before:
-            _note_hook(run, world, task, found.uid)
-            run.progress[task.id] = Result(state=State.RUNNING, uid=found.uid)
-
-
-# --- (3) live ------------------------------------------------------------------------------------------
-
-
-def fetch(cluster: Cluster, wanted: Sequence[Manifest]) -> dict[ObjectKey, Manifest]:
-    """Give the live objects among `wanted`: one list per kind and namespace where that is cheaper."""
-    groups: dict[tuple[GroupVersionKind, str], list[Manifest]] = {}
-    for manifest in wanted:
-        groups.setdefault((manifest.kind, manifest.namespace), []).append(manifest)
-    live: dict[ObjectKey, Manifest] = {}
-    for (kind, namespace), members in groups.items():
-        keys = {member.key for member in members}
-        if len(members) >= LIST_FROM:
-            try:
-                listed = cluster.list(kind, namespace=namespace)
-            except UnknownKind:
-                continue
-            live.update({found.key: found for found in listed if found.key in keys})
-        else:
-            for key in keys:
-                found = look(cluster, kind, key)
-                if found is not None:
-                    live[key] = found
-    return live
-
-
-def _observe(run: Running, world: World) -> None:
-    """Read again what is running; the rest was read once and is known from our own writes."""
-    running = [task.manifest for task in run.tasks if _state(run, task) is State.RUNNING]
-    fresh = fetch(world.cluster, running)
-    for manifest in running:
-        found = fresh.get(manifest.key)
-        if found is None:
-            run.live.pop(manifest.key, None)
-        else:
-            run.live[manifest.key] = found
-
-
-def _state(run: Running, task: Task) -> State:
-    result = run.progress.get(task.id)
-    return result.state if result else State.PENDING
+            note_hook(work, estate.hands, task, found.uid)
+            work.progress[task.id] = Result(state=State.RUNNING, uid=found.uid)
 
 
 # --- (5) act -------------------------------------------------------------------------------------------
 
 
-def _act(tasks: Sequence[Task], run: Running, estate: Runs, pool: ThreadPoolExecutor) -> bool:
-    """Apply one place of the order, run of one kind after run of one kind, each run in parallel."""
-    moved = False
-    for same_kind in kind_runs(tasks):
-        for task, result in zip(
-            same_kind, pool.map(lambda task: _apply_one(task, run, estate.world), same_kind), strict=True
-        ):
-            if isinstance(result, Reason):
-                run.stalled[task.id] = result
-                continue
-            moved = True
-            run.stalled.pop(task.id, None)
-            run.progress[task.id] = result
-            estate.tell(_step(task, run, result, estate.now()))
-            if is_application(task.manifest) and not task.prune and result.state is State.RUNNING:
-                estate.add_child(task.manifest, run, result)
-            if is_application_set(task.manifest) and not task.prune and result.state is State.RUNNING:
-                estate.add_set(run.live[task.key], run, result)
-        if any(task.id in run.stalled for task in same_kind):
-            break  # what comes later in this wave may need what could not be written yet
-    if moved:
-        run.moved = estate.world.clock.monotonic()
-        return True
-    return _wait(run, list(run.stalled.values()), estate)
-
-
-def _step(task: Task, run: Running, result: Result, at: float) -> StepDone:
-    return StepDone(
-        at=at,
+def _landed(run: Running, estate: Runs, task: Task, result: Result) -> None:
+    """Tell of a task that was carried out; an application that it declares joins the run."""
+    step = StepDone(
+        at=estate.now(),
         app=run.app.key,
         phase=task.phase.value,
         wave=task.wave,
@@ -282,93 +273,17 @@ def _step(task: Task, run: Running, result: Result, at: float) -> StepDone:
         action=result.applied or result.message,
         ok=result.state is not State.FAILED,
     )
-
-
-def _apply_one(task: Task, run: Running, world: World) -> Result | Reason:
-    """Write one object; give its result, or the reason why it could not be written yet."""
-    cluster, live = world.cluster, run.live.get(task.key)
-    try:
-        if task.prune:
-            remove(cluster, task.manifest)
-            return Result(state=State.RUNNING, uid=task.manifest.uid, applied="pruned")
-        if task.hook:
-            waits = _make_room(task, run, world)
-            if waits:
-                return waits
-            live = run.live.get(task.key)
-        wanted = task.manifest
-        if live is not None and run.app.policy.has("RespectIgnoreDifferences=true"):
-            wanted = carry_over(wanted, live, run.app.ignored)
-        written = patiently(lambda: write(cluster, wanted, live, run.app), world.clock)
-    except ApiError as error:
-        if error.retry or isinstance(error, UnknownKind):
-            return Reason(key=task.key, condition="to be accepted", message=error.message)
-        return Result(state=State.FAILED, message=f"{error.message} ({error.reason})")
-    run.live[task.key] = written.live
-    if task.hook:
-        _note_hook(run, world, task, written.live.uid)
-    if not is_established(written.live):
-        return _await_established(task, run, world, written.message)
-    return Result(state=State.RUNNING, uid=written.live.uid, applied=written.message)
-
-
-def _await_established(task: Task, run: Running, world: World, message: str) -> Result | Reason:
-    """Wait for a CRD to be served. Compat: the peer gives up after 3 s and only logs it."""
-    for pause in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6):
-        world.clock.sleep(pause)
-        found = look(world.cluster, task.manifest.kind, task.key)
-        if found is not None and is_established(found):
-            run.live[task.key] = found
-            return Result(state=State.RUNNING, uid=found.uid, applied=message)
-    return Reason(key=task.key, condition="to be established")
-
-
-def _make_room(task: Task, run: Running, world: World) -> Reason | None:
-    """Write the intent, then clear what an earlier sync left under the hook's name, if its policy says so."""
-    leftover = run.live.get(task.key)
-    if world.journal:
-        attempt = world.journal.attempts[run.app.key]
-        if task.id not in attempt.hooks:
-            before = leftover.uid if leftover else ""
-            world.journal.record("intent", app=run.app.key, task=task.id, before=before)
-    if leftover is None or DeletePolicy.BEFORE not in delete_policies(task.manifest):
-        return None
-    found = look(world.cluster, task.manifest.kind, task.key)
-    if found is not None:
-        found = release(world.cluster, found)
-    if found is not None and not found.metadata.get("deletionTimestamp"):
-        remove(world.cluster, found)
-    for pause in (0.05, 0.1, 0.2, 0.4):
-        if look(world.cluster, task.manifest.kind, task.key) is None:
-            run.live.pop(task.key, None)
-            return None
-        world.clock.sleep(pause)
-    return Reason(key=task.key, condition="to be gone", message="the hook of an earlier sync")
-
-
-def _note_hook(run: Running, world: World, task: Task, uid: str) -> None:
-    if world.journal:
-        world.journal.attempts[run.app.key].hooks.setdefault(task.id, HookStep())
-        world.journal.record("hook", app=run.app.key, task=task.id, uid=uid)
-
-
-def _settle_hooks(run: Running, estate: Runs) -> None:
-    """Journal the outcome of hooks that ended, then take their finalizer off: never the other way round."""
-    world = estate.world
-    for task in run.tasks:
-        result = run.progress.get(task.id)
-        if not task.hook or result is None or result.state not in (State.SUCCEEDED, State.FAILED):
-            continue
-        if world.journal:
-            step = world.journal.attempts[run.app.key].hooks.get(task.id)
-            if step is None or not step.outcome:
-                world.journal.record("outcome", app=run.app.key, task=task.id, outcome=result.state.value)
-    for hook in finished_hooks(run.tasks, run.live, run.progress):
-        left = release(world.cluster, hook)
-        if left is None:
-            run.live.pop(hook.key, None)
-        else:
-            run.live[hook.key] = left
+    estate.tell(step)
+    if task.prune or result.state is not State.RUNNING:
+        return
+    if task.key.kind == "Namespace":
+        estate.sight.note(run.work.live[task.key])
+    elif task.key.kind == "CustomResourceDefinition":
+        estate.forget_kinds()
+    elif is_application(task.manifest):
+        estate.add_child(task.manifest, run, result)
+    elif is_application_set(task.manifest):
+        estate.add_set(run.work.live[task.key], run, result)
 
 
 # --- (5) wait, or end ----------------------------------------------------------------------------------
@@ -398,11 +313,7 @@ def _is_child(reason: Reason) -> bool:
 
 def _finish(run: Running, done: Done, estate: Runs) -> bool:
     """Delete the hooks whose policy says so; then end, or try again as the application's retry asks."""
-    for task in done.remove:
-        found = look(estate.world.cluster, task.manifest.kind, task.key)
-        if found is not None:
-            remove(estate.world.cluster, found)
-            run.live.pop(task.key, None)
+    remove_hooks(run.work, done.remove, estate.hands)
     retry, now = run.app.policy.retry, estate.world.clock.monotonic()
     if not done.succeeded and run.attempt <= retry.limit and now < estate.world.deadline:
         if estate.world.journal:

@@ -45,6 +45,12 @@ class Planned:
     depth: int
     revision: str
     tasks: Sequence[Task] = ()
+    wanted: Sequence[Manifest] = ()
+    """Everything it rendered to, hooks of deletion included."""
+    kinds: Kinds | None = field(default=None, repr=False)
+    """The kinds it was rendered for; None where nothing was rendered."""
+    uses_versions: bool = False
+    """Whether the API versions of a cluster may change what it renders to: charts ask for them."""
     problems: Sequence[Problem] = ()
     excluded: Sequence[ObjectKey] = ()
     made_by: str = ""
@@ -186,17 +192,21 @@ class _Doors:
     git: GitRepos
     renderer: Renderer
     pin: Pins
-    memo: dict[str, tuple[App, Kinds, Settings, Rendered]] = field(default_factory=dict)
+    memo: dict[str, tuple[App, Kinds, Settings, Rendered, bool]] = field(default_factory=dict)
     """What an application rendered to, and from what: one walk after the other renders only what changed."""
 
-    def rendered(self, app: App, kinds: Kinds, settings: Settings, remap: Remap) -> Rendered:
-        """Check out and render, or give what the same application rendered to; raises as both do."""
+    def rendered(self, app: App, kinds: Kinds, settings: Settings, remap: Remap) -> tuple[Rendered, bool]:
+        """Check out and render, or give what the same application rendered to, and whether API versions matter.
+
+        Raises as both do.
+        """
         kept = self.memo.get(app.key)
         if kept is None or kept[:3] != (app, kinds, settings):
             checkouts = check_out(app, self.git, self.pin, partial(merge_source, app.name), settings.disabled)
             found = render(app, checkouts, kinds=kinds, renderer=self.renderer, settings=settings, remap=remap)
-            self.memo[app.key] = kept = (app, kinds, settings, found)
-        return kept[3]
+            charts = any(c.tool == "helm" for c in checkouts) or "--enable-helm" in settings.build_options
+            self.memo[app.key] = kept = (app, kinds, settings, found, charts)
+        return kept[3], kept[4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +302,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
     try:
         revision = doors.pin(app.source.location, app.source.revision)
         check_app(app, project, doors.git, doors.pin, setup.keyring)
-        rendered = doors.rendered(app, kinds, settings, setup.remap)
+        rendered, charts = doors.rendered(app, kinds, settings, setup.remap)
     except SecretsOpsError as error:
         problem = Problem(where=app.key, reason=error.reason, message=error.message)
         return Planned(app=app, parent=parent, depth=depth, revision=revision, problems=[problem])
@@ -303,6 +313,9 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
         depth=depth,
         revision=revision,
         tasks=tasks,
+        wanted=rendered.manifests,
+        kinds=kinds,
+        uses_versions=charts,
         problems=[*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)],
         excluded=rendered.excluded,
         remapped=rendered.remapped,

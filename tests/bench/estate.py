@@ -131,8 +131,9 @@ def _measure(kubeconfig: str, url: str) -> None:
 
     Session._send = counted  # type: ignore[method-assign,assignment]
     started = time.monotonic()
+    folder = tempfile.mkdtemp(dir=Path(url.removeprefix("file://")).parent)
     report = rebuild(
-        RebuildRequest(roots=_roots(url)),
+        RebuildRequest(roots=_roots(url), journal=Path(folder)),
         cluster=connect(ClusterTarget(kubeconfig=kubeconfig)),
         git=GitDoor(),
         renderer=RenderWorkers(),

@@ -8,7 +8,8 @@ from typing import Any
 
 from recovery.appset import APPLICATION_SET
 from recovery.argo import APPLICATION, read_application
-from recovery.sync import Outcome, World, sync
+from recovery.running import Outcome, World
+from recovery.sync import sync
 from secretsops.errors import RenderFailed
 from secretsops.manifest import GroupVersionKind, Manifest, load_all
 from secretsops.ports import HelmTemplate, JsonnetProgram
