@@ -83,7 +83,8 @@ def _list_patch(schema: Schema, live: list[Any], patch: list[Any], order: Any) -
 
 def _ordered(items: list[Any], wanted: list[Any], before: list[Any], key: str) -> list[Any]:
     """Put the patch's items in its order and the others where they stood (`normalizeElementOrder`)."""
-    left = [item for value in wanted for item in items if item.get(key) == value]
+    once = [value for place, value in enumerate(wanted) if value not in wanted[:place]]
+    left = [item for value in once for item in items if item.get(key) == value]
     right = [item for item in items if item.get(key) not in wanted]
     result: list[Any] = []
     while left and right:
