@@ -95,8 +95,16 @@ def _walk(schema: Schema | None, value: Any, path: Path, found: dict[Path, Any],
                 for key, part in item.items():
                     below = schema.items.child(key) if schema is not None and schema.items is not None else None
                     _walk(below, part, (*place, f"f:{key}"), found, containers=containers)
+    elif containers and _is_container(schema, value):
+        found[path] = None  # becoming empty is no change of the container itself (`typed/merge.go`)
     elif containers or not (value == [] and schema is not None and schema.list_type != "atomic"):
         found[path] = value
+
+
+def _is_container(schema: Schema | None, value: Any) -> bool:
+    if isinstance(value, dict):
+        return not (schema is not None and schema.atomic)
+    return isinstance(value, list) and not value and schema is not None and schema.list_type in ("map", "set")
 
 
 def repeated(schema: Schema | None, value: Any, path: Path = ()) -> Iterable[tuple[Path, str]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from drills.sandbox.embedded.kinds import Kind
+from drills.sandbox.embedded.schedule import problem
 from drills.sandbox.embedded.schema import Problem
 from drills.sandbox.embedded.status import bad_request
 
@@ -100,6 +101,8 @@ def check(kind: Kind, body: Mapping[str, Any], old: Mapping[str, Any] | None) ->
         yield from _data(body, old)
     if "template" in (body.get("spec") or {}) and kind.group in ("apps", "batch"):
         yield from _workload(kind, body)
+    if kind.storage == ("batch", "CronJob"):
+        yield from _schedule(body)
     if old is not None:
         yield from _unchanged(kind, body, old)
     if kind.storage == ("", "Service"):
@@ -196,6 +199,16 @@ def _workload(kind: Kind, body: Mapping[str, Any]) -> Iterable[Problem]:
             "FieldValueRequired",
             'Required value: valid values: "OnFailure", "Never"',
         )
+
+
+def _schedule(body: Mapping[str, Any]) -> Iterable[Problem]:
+    spec = body["spec"]
+    schedule, zone = str(spec.get("schedule") or ""), str(spec.get("timeZone") or "")
+    if not schedule:
+        yield Problem("spec.schedule", "FieldValueRequired", "Required value")
+    elif told := problem(schedule, zone):
+        where, value = ("timeZone", zone) if "time zone" in told else ("schedule", schedule)
+        yield Problem(f"spec.{where}", "FieldValueInvalid", f'Invalid value: "{value}": {told}')
 
 
 def _unchanged(kind: Kind, body: Mapping[str, Any], old: Mapping[str, Any]) -> Iterable[Problem]:

@@ -14,13 +14,14 @@ from drills.sandbox.backend import NODE
 from drills.sandbox.embedded_cluster import EmbeddedCluster
 from drills.sandbox.processes import Processes
 from secretsops.adapters.kube import connect
-from secretsops.errors import NotFound
+from secretsops.errors import Invalid, NotFound
 from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Cluster, ClusterTarget
 from tests.contract.cluster.backends import eventually
 
 POD = GroupVersionKind("", "v1", "Pod")
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
+JOB = GroupVersionKind("batch", "v1", "Job")
 CLAIM = GroupVersionKind("", "v1", "PersistentVolumeClaim")
 SLICE = GroupVersionKind("discovery.k8s.io", "v1", "EndpointSlice")
 
@@ -140,6 +141,35 @@ def test_outcomes_are_what_the_rules_say(place: Place) -> None:
     eventually(lambda: place.status(slow).get("readyReplicas") == 1)
     assert "readyReplicas" not in place.status(never)
     place.cluster.delete(told.kind, told.name, namespace="kube-system")
+
+
+def test_a_cron_job_makes_the_jobs_that_are_due(place: Place) -> None:
+    """One Job a minute at most, owned and remembered; a suspended one makes none; a schedule must be one."""
+    work = {"spec": {"template": template("Never")}, "metadata": {"labels": {"a": "b"}}}
+    made = place.make("batch/v1", "CronJob", "tick", spec={"schedule": "@every 1s", "jobTemplate": work})
+    idle = place.make(
+        "batch/v1", "CronJob", "idle", spec={"schedule": "@every 1s", "suspend": True, "jobTemplate": work}
+    )
+    eventually(lambda: "lastSuccessfulTime" in place.status(made))
+    jobs = place.cluster.list(JOB, namespace=place.name)
+    assert {job.name.rpartition("-")[0] for job in jobs} == {"tick"}
+    assert jobs[0].labels == {"a": "b"}
+    assert [(owner["kind"], owner["uid"]) for owner in jobs[0].metadata["ownerReferences"]] == [("CronJob", made.uid)]
+    assert "lastScheduleTime" in place.status(made)
+    assert place.status(idle) == {}
+    with pytest.raises(Invalid, match=r"spec\.schedule"):
+        place.make("batch/v1", "CronJob", "never", spec={"schedule": "61 * * * *", "jobTemplate": work})
+    place.cluster.delete(made.kind, "tick", namespace=place.name)
+    eventually(lambda: place.cluster.list(JOB, namespace=place.name) == [])
+
+
+def test_what_waits_for_an_address_is_given_one(place: Place) -> None:
+    """A Service that asks for a load balancer, an Ingress; the table of outcomes speaks of them too."""
+    balanced = place.make("v1", "Service", "front", spec={"type": "LoadBalancer", "ports": [{"port": 80}]})
+    backend = {"service": {"name": "front", "port": {"number": 80}}}
+    ingress = place.make("networking.k8s.io/v1", "Ingress", "web", spec={"defaultBackend": backend})
+    for made in (balanced, ingress):
+        eventually(lambda made=made: bool(place.status(made)["loadBalancer"].get("ingress")))  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(("propagation", "stays"), [("Background", False), ("Foreground", False), ("Orphan", True)])
