@@ -141,6 +141,16 @@ class KeyEscrow:
         except SecretsOpsError as error:
             self._failed(error)
 
+    def signed_escrow(self) -> tuple[Escrow, EscrowConfig, str] | None:
+        """Give the escrow, its configuration and this cluster's incarnation, None where nothing is signed."""
+        escrow, config = self._escrow, self._config
+        if escrow is None or config is None or not escrow.signers or not escrow.pin:
+            return None
+        try:
+            return escrow, config, self._uid()
+        except SecretsOpsError:
+            return None
+
     # --- what the ring asks
 
     def may_seal(self, secret: Manifest, pair: KeyPair) -> bool:

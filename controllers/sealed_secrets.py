@@ -30,6 +30,7 @@ from secretsops.errors import (
     TooManyRequests,
     Unreachable,
 )
+from secretsops.escrow.attestation import Statement, statements_of
 from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import (
     MANAGED,
@@ -115,6 +116,7 @@ class SealedSecrets:
         self._said: dict[ObjectKey, str] = {}
         self._blips: dict[ObjectKey, int] = {}
         self._compared: dict[ObjectKey, tuple[str, str]] = {}
+        self._attested: dict[ObjectKey, tuple[Statement, ...]] = {}
 
     # --- what others ask
     def closed(self) -> list[ObjectKey]:
@@ -125,6 +127,14 @@ class SealedSecrets:
         """Give the SealedSecrets of which one of these keys opened an item."""
         lost = set(fingerprints)
         return sorted(key for key, used in self._opened_by.copy().items() if lost.intersection(used))
+
+    def statements(self) -> list[Statement] | None:
+        """Give what opened and what did not, item by item; None until every SealedSecret was looked at."""
+        known = self._view.keys()
+        found = self._attested.copy()
+        if any(key not in found for key in known):
+            return None
+        return [one for key in known for one in found[key]]
 
     def is_as_left(self, secret: Manifest, key: ObjectKey) -> bool:
         """Say whether a watched Secret is as our last pass left it: its event is the echo of our own write."""
@@ -164,6 +174,7 @@ class SealedSecrets:
             if not self._is_done(key, state):
                 opened = self._open(key, sealed)
                 done = self._write(key, sealed, opened, state)
+                self._attested[key] = statements_of(sealed, opened.keys, self._clock.now())
         except SecretsOpsError as error:
             self._failed(key, sealed, error)
             raise
@@ -220,7 +231,7 @@ class SealedSecrets:
             raise
 
     def _gone(self, key: ObjectKey) -> str:
-        for memory in (self._opened_by, self._left, self._said, self._blips):
+        for memory in (self._opened_by, self._left, self._said, self._blips, self._attested):
             memory.pop(key, None)
         self._closed.discard(key)
         self._metrics.gone(key)
@@ -343,6 +354,8 @@ class SealedSecrets:
     # --- reporting
     def _failed(self, key: ObjectKey, sealed: Manifest, error: SecretsOpsError) -> None:
         told = _told(error, sealed, self._ring(), opened=key not in self._closed)
+        # What opened and could not be written is not attested: only a sync that held is.
+        self._attested[key] = statements_of(sealed, {}, self._clock.now()) if key in self._closed else ()
         self._metrics.failed(told.metric, key.namespace)
         if isinstance(error, (Conflict, AlreadyExists, NotFound)):
             self._view.forget(key)

@@ -131,6 +131,11 @@ class View:
         with self._lock:
             self._drop(key)
 
+    def keys(self) -> list[ObjectKey]:
+        """Name every SealedSecret that exists."""
+        with self._lock:
+            return list(self._signs)
+
     def uid(self, key: ObjectKey) -> str:
         """Give the uid of a SealedSecret that exists, "" where there is none."""
         with self._lock:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from controllers.attesting import Attester
 from controllers.escrow import CONFIGURATION, KeyEscrow
 from controllers.metrics import Metrics, label_text
 from controllers.sealed_secrets import COMPARED, Doing, SealedSecrets
@@ -68,6 +69,8 @@ def build(runtime: Runtime) -> Sequence[Part]:
     )
     renewal = Renewal(runtime.cluster, keys, runtime.clock, held_back=shadow.why)
 
+    attester = Attester(runtime.clock, gate, spine.statements, held_back=shadow.why)
+
     own = Metrics()
     own.gauge("sealing_shadow", "1 beside a living peer: nothing is written.", lambda: {"": float(shadow.is_seen)})
     own.gauge(
@@ -99,6 +102,7 @@ def build(runtime: Runtime) -> Sequence[Part]:
             ticks=[
                 Tick(name="shadow", act=shadow.look),
                 Tick(name="keys", act=renewal.look, wake=renewal.wake),
+                Tick(name="attestations", act=attester.look),
             ],
             routes=offered,
             direct=guarded(offered, runtime.cluster),

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from recovery.proof.evidence import Escrowed, Opener
-from secretsops.errors import BrokenEscrow, CannotUnseal, InvalidManifest
-from secretsops.escrow import bundle
+from secretsops.errors import BrokenEscrow, CannotUnseal, InvalidManifest, WorldFailed
+from secretsops.escrow import attestation, bundle
 from secretsops.escrow.backup import Opening, opened, recipients
 from secretsops.escrow.places import Escrow
 from secretsops.escrow.proof import PERIOD, Standing
-from secretsops.escrow.survey import look
+from secretsops.escrow.survey import Survey, look
 from secretsops.manifest import Manifest
 from secretsops.sealing.keys import KeyRing, read_key_secret
 from secretsops.sealing.scope import Scope
@@ -34,6 +34,9 @@ def read_escrow(escrow: Escrow, now: dt.datetime) -> Escrowed:
         raise BrokenEscrow("the sinks hold no escrow", reason="Empty", hint="secretsops escrow create makes one")
     standings = recipients(survey, now)
     proven = [name for name, standing in standings.items() if standing is Standing.PROVEN]
+    said = attestation.standing(
+        _attestations(survey), cluster=newest.cluster, incarnation=newest.incarnation, trust=survey.trust, now=now
+    )
     unproven = "" if proven else f"nobody has shown within {PERIOD.days} days to hold an identity that opens the escrow"
     return Escrowed(
         keys={record.fingerprint: record.state for record in newest.keys},
@@ -42,11 +45,33 @@ def read_escrow(escrow: Escrow, now: dt.datetime) -> Escrowed:
         sinks=[place.name for place in escrow.places],
         recipients=list(newest.recipients),
         unproven=unproven,
+        attested=said.statements,
+        attested_at=f"{said.made} #{said.serial}" if said.made else "",
         notes=[
+            *([said.problem] if said.problem and _has_attestations(survey) else []),
             *survey.notes(),
             *(f"{name} is {how.value}" for name, how in sorted(standings.items()) if how is not Standing.PROVEN),
         ],
     )
+
+
+LOOKED_AT = 16
+"""Documents of a place that are read, newest first: forged ones must not hide a good one for long."""
+
+
+def _has_attestations(survey: Survey) -> bool:
+    return any(name.startswith(attestation.PREFIX) for copy in survey.copies for name in copy.names)
+
+
+def _attestations(survey: Survey) -> Iterator[bytes]:
+    """Give the newest documents of every place; one that cannot be read says nothing."""
+    for copy in survey.copies:
+        names = sorted(filter(attestation.serial_of, copy.names), key=attestation.serial_of, reverse=True)
+        for name in names[:LOOKED_AT]:
+            try:
+                yield copy.place.reader.get(name)
+            except (BrokenEscrow, WorldFailed):
+                continue
 
 
 def opener_of(escrow: Escrow, opening: Opening) -> Opener:

@@ -7,12 +7,12 @@ by callables that are handed in. Never here: producers, printing; no value survi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from secretsops.errors import CannotUnseal, InvalidManifest
+from secretsops.escrow.attestation import Statement, item_digest
 from secretsops.escrow.index import State
 from secretsops.manifest import Manifest
 from secretsops.sealing import envelope
@@ -51,6 +51,10 @@ class Escrowed:
     unproven: str = ""
     notes: Sequence[str] = ()
     """What a person should know beside: places that lag, recipients whose proof has lapsed."""
+    attested: Mapping[str, Statement] = field(default_factory=dict, repr=False)
+    """What the controller said it opens, by `statement_id`; empty where nobody's word counts."""
+    attested_at: str = ""
+    """When it said so, and by which document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +80,7 @@ class SealedFound:
 
 def statement_id(sealed: Manifest, item: str, text: str) -> str:
     """Name one item at one place: digest of place and ciphertext, so that a verdict counts for nothing else."""
-    label = Scope.of(sealed.annotations).label(sealed.namespace, sealed.name)
-    parts = (label, item.encode(), hashlib.sha256(text.encode()).digest())
-    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    return item_digest(Scope.of(sealed.annotations).label(sealed.namespace, sealed.name), item, text)
 
 
 Known = Callable[[str], str]
@@ -96,8 +98,12 @@ def judge_sealed(sealed: Manifest, escrowed: Escrowed, known: Known, opener: Ope
         return _whole(Verdict.RECOVERABLE, "it holds no items") if not items else _whole(Verdict.HOLE, "it is broken")
     hints = SealedWith.read(sealed.annotations)
     ids = {name: statement_id(sealed, name, text) for name, text in items.items() if isinstance(text, str)}
-    stated = {name: key for name, identifier in ids.items() if (key := known(identifier))}
-    opened = opener(sealed) if opener is not None and len(stated) < len(items) else None
+    attested = {
+        name: escrowed.attested[identifier] for name, identifier in ids.items() if identifier in escrowed.attested
+    }
+    # Newer than whatever was kept here: what the controller opens no more is not vouched for by an earlier run.
+    stated = {name: key for name, identifier in ids.items() if name not in attested and (key := known(identifier))}
+    opened = opener(sealed) if opener is not None and len(stated) + len(attested) < len(items) else None
     found = {}
     for name in sorted(items):
         problem = _malformed(items[name])
@@ -107,6 +113,8 @@ def judge_sealed(sealed: Manifest, escrowed: Escrowed, known: Known, opener: Ope
             found[name] = _by_key(name, stated[name], escrowed, "statement")
         elif opened is not None:
             found[name] = _opened(name, opened, hints, escrowed)
+        elif name in attested:
+            found[name] = _attested(name, attested[name], escrowed)
         else:
             found[name] = _by_key(name, hints.key_of(name), escrowed, "hint")
     return _worst(found)
@@ -118,6 +126,13 @@ def _malformed(text: object) -> str:
     except (InvalidManifest, CannotUnseal):
         return "is no sealed item"
     return "" if 256 <= len(parts.wrapped) <= 2048 else "is cut short or no RSA envelope"
+
+
+def _attested(name: str, told: Statement, escrowed: Escrowed) -> ItemFound:
+    if not told.opened:
+        why = f"item {name} does not open in the cluster, by its controller's word of {told.at}"
+        return ItemFound(verdict=Verdict.HOLE, key="", why=why, how="attested")
+    return _by_key(name, told.key, escrowed, "attested")
 
 
 def _opened(name: str, opened: Mapping[str, str], hints: SealedWith, escrowed: Escrowed) -> ItemFound:
@@ -150,7 +165,7 @@ def _whole(verdict: Verdict, why: str) -> SealedFound:
 
 
 _RANK = (Verdict.HOLE, Verdict.UNKNOWN, Verdict.RECOVERABLE)
-_STRENGTH = ("hint", "controller", "statement", "opened")
+_STRENGTH = ("hint", "controller", "statement", "attested", "opened")
 
 
 def _worst(found: Mapping[str, ItemFound]) -> SealedFound:

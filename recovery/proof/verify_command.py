@@ -163,7 +163,7 @@ def _inputs(choice: Choice, plan: bytes, escrowed: Escrowed, installed: list[Man
         __version__,
         [choice.repo, choice.revision, choice.path, read_input(choice.signers).decode() if choice.signers else ""],
         hashlib.sha256(plan).hexdigest(),
-        [sorted(escrowed.keys.items()), escrowed.epoch, escrowed.created, escrowed.unproven],
+        [sorted(escrowed.keys.items()), escrowed.epoch, escrowed.created, escrowed.unproven, escrowed.attested_at],
         [manifest.body for manifest in installed if manifest.kind.kind != "Secret"],
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

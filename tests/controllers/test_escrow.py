@@ -107,7 +107,7 @@ class Doors:
 def trust_file() -> bytes:
     """Give a root with the controller's signer of bundles and one of claims."""
     *before, newest = roots.successor(
-        VERSIONS, add=[roots.Holder(name="controller", key=SIGNER.public, roles=("bundles",))]
+        VERSIONS, add=[roots.Holder(name="controller", key=SIGNER.public, roles=("bundles", "evidence"))]
     )
     return roots.text([*before, roots.countersigned(newest, worlds.ROOT)])
 
