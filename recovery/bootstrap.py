@@ -21,18 +21,20 @@ from recovery.apply import apply_client_side, is_established, look, patiently, w
 from recovery.appset import is_application_set
 from recovery.argo import is_application, read_application
 from recovery.diff import in_sync
-from recovery.events import Observer, Quiet, Stage, StageEnded, StageStarted, StepDone, Waiting
+from recovery.events import Expected, Observer, Quiet, Stage, StageEnded, StageStarted, StepDone, Waiting
+from recovery.forecast import ROUND_TRIP, forecast
 from recovery.health import aggregate, assess
 from recovery.journal import Header, Journal, fingerprint
 from recovery.judge import judge_of
 from recovery.live import fetch
 from recovery.marks import is_hook, is_skipped
+from recovery.only import declaration_of, narrowed
 from recovery.order import ordered
 from recovery.remap import Change, Remap
 from recovery.running import Outcome, World
 from recovery.setup import configured
 from recovery.sync import POLL, sync
-from recovery.walk import Estate, is_root, walk
+from recovery.walk import Estate, Planned, is_root, walk
 from secretsops.errors import (
     ApiError,
     Forbidden,
@@ -81,6 +83,8 @@ class RebuildRequest:
     """Requests in flight at most."""
     override_windows: str = ""
     """Why sync windows do not count in this run; it stands in the report. "" when they do."""
+    only: Sequence[str] = ()
+    """Applications (`name` or `namespace/name`) to which the run keeps, with those below; all where empty."""
     remap: Remap = field(default_factory=Remap)
     """What goes by another name in this cluster: images, API servers."""
 
@@ -191,6 +195,10 @@ def rebuild(
             reason="PlanHasProblems",
             hint="see all with `secretsops recover plan`; nothing was written",
         )
+    tops: Sequence[Planned] = ()
+    whole = estate
+    if request.only:
+        estate, tops = narrowed(estate, request.only)
     header = Header(plan=estate.digest, cluster=uid, keys=keys)
     journal = Journal(request.journal, header, resume=request.resume) if request.journal else None
     try:
@@ -211,7 +219,10 @@ def rebuild(
             planned={planned.app.key: planned for planned in estate.applications},
             override_windows=request.override_windows,
         )
-        return _Run(request, estate, world, uid).stages()
+        run = _Run(request, estate, world, uid)
+        run.only = [(planned, declaration_of(whole, planned)) for planned in tops]
+        run.tell_ahead()
+        return run.stages()
     finally:
         if journal:
             journal.close()
@@ -239,6 +250,8 @@ class _Run:
         self.outcomes: list[Outcome] = []
         self.healths: dict[str, Health] = {}
         self.notes: list[str] = []
+        self.only: list[tuple[Planned, tuple[Manifest, App] | None]] = []
+        """Applications to keep to, each with its object and the application that declares it."""
         self.judge = judge_of(estate.setup.settings, world.renderer)
         if request.override_windows:
             self._note(f"sync windows were overridden: {request.override_windows}")
@@ -246,6 +259,17 @@ class _Run:
     def now(self) -> float:
         """Give seconds since the start."""
         return self.clock.monotonic() - self.zero
+
+    def tell_ahead(self) -> None:
+        """Tell how many requests and minutes are ahead, at the round trip that this API server has now."""
+        before, trip = self.clock.monotonic(), ROUND_TRIP
+        try:
+            self.cluster.raw("GET", "/version")
+            trip = max(self.clock.monotonic() - before, 0.001)
+        except ApiError:
+            pass  # the first stage will say what is wrong
+        ahead = forecast(self.estate, install=self.request.install, round_trip=trip, parallel=self.request.parallel)
+        self.observer.event(Expected(at=self.now(), **asdict(ahead)))
 
     def stages(self) -> Report:
         """Walk the stages up to the one asked for; the first that fails is the last."""
@@ -418,7 +442,12 @@ class _Run:
     def _applications(self) -> None:
         """Record the roots in the cluster as one would by hand, then sync them and everything below."""
         apps, sets, setup = [], [], self.estate.setup
-        for root in self.estate.roots:
+        for planned, declared in self.only:
+            if declared is not None:
+                self._make_namespace(planned.app.namespace)
+                self._write(declared[0], look(self.cluster, declared[0].kind, declared[0].key), declared[1])
+            apps.append(planned.app)
+        for root in self.estate.roots if not self.only else ():
             if is_application_set(root):
                 self._record(root)
                 sets.append(self.cluster.get(root.kind, root.name, root.namespace or CONTROL_NAMESPACE))
@@ -548,28 +577,6 @@ def _is_unhealthy(live: Manifest) -> str:
         return ""
     stale = live.status.get("observedGeneration", live.generation) != live.generation
     return f"to be ready ({health.state.value}: {health.message}{', status is of an older generation' * stale})"
-
-
-def dry_run(request: RebuildRequest, *, cluster: Cluster, git: GitRepos, renderer: Renderer) -> list[str]:
-    """Give what a run would write where, in order: one line per object, nothing is written.
-
-    Raises:
-        SyncRefused: the plan has problems.
-    """
-    estate = walk(request.roots, git, renderer, pins=dict(request.pins), remap=request.remap)
-    if estate.problems:
-        raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
-    lines = []
-    for planned in estate.applications:
-        live = fetch(cluster, [task.manifest for task in planned.tasks])
-        for task in planned.tasks:
-            found = live.get(task.key)
-            if found is None:
-                action = "run" if task.hook else "create"
-            else:
-                action = "unchanged" if in_sync(found, task.manifest, planned.app.ignored) else "change"
-            lines.append(f"{planned.app.key} {task.phase.value} {task.wave}: {action} {task.key}")
-    return lines
 
 
 _SECRET_KINDS = {

@@ -41,6 +41,18 @@ _LABELS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What is ahead, told before the first stage: see `forecast.py`. `seconds` is how long it takes at least."""
+
+    at: float
+    applications: int
+    objects: int
+    requests: int
+    seconds: float
+    waiting: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageStarted:
     """A stage began."""
 
@@ -102,7 +114,7 @@ class AppEnded:
     message: str
 
 
-Event = StageStarted | StageEnded | StepDone | Waiting | AppStarted | AppEnded
+Event = Expected | StageStarted | StageEnded | StepDone | Waiting | AppStarted | AppEnded
 
 
 class Observer(Protocol):
