@@ -9,16 +9,18 @@ import contextlib
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from drills.evidence.options import recorded
+from drills.evidence_cli import COMMANDS, run_recorded
 from drills.scenario import read_scenario
 from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, UsageError, WorldFailed
@@ -27,6 +29,7 @@ from secretsops.manifest import dump
 from secretsops.ports import Doors
 
 if TYPE_CHECKING:
+    from drills.record import Run
     from drills.report import Report
     from drills.sandbox.world import Sandbox
 
@@ -62,6 +65,10 @@ def drill() -> None:
     """Rehearse a disaster and measure it."""
 
 
+for _command in COMMANDS:
+    drill.add_command(_command)
+
+
 @drill.command(epilog="Example: secretsops drill run cluster-lost --report drill.json -o json")
 @click.argument("scenario")
 @on_cluster
@@ -69,22 +76,30 @@ def drill() -> None:
 @click.option("--report", type=click.Path(dir_okay=False), help="Also write the report as JSON to this file.")
 @click.option("--world", type=click.Path(file_okay=False), help="Folder for logs and evidence, kept afterwards.")
 @click.option("-o", "output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True)
+@recorded
 @click.pass_obj
-def run(
-    doors: Doors, /, scenario: str, kind: str, keep: bool, report: str | None, world: str | None, output: str
-) -> int:
-    """Carry out a scenario: one of ours by name, or a file; exit code 1 unless it passed."""
-    from drills.report import Verdict
+def run(doors: Doors, /, scenario: str, output: str, **options: Any) -> int:
+    """Carry out a scenario: one of ours by name, or a file; exit code 0 only if it passed, 3 if that is not known.
 
-    how = _How(kind=kind, keep=keep, report=report, world=world, output=output)
+    With --evidence the run is written down before step one and after its end, signed, each record bound to the one
+    before.
+    """
     path = Path(scenario)
+    files: Traversable
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UsageError(f"there is no file {scenario}", reason="NoScenario", hint="secretsops drill list")
-        done = _carry_out(doors, (path.read_bytes(), scenario), path.parent, how)
+        named, files = (path.read_bytes(), scenario), path.parent
     else:
-        done = _carry_out(doors, shipped(scenario), shipped_files(), how)
-    return 0 if done.verdict is Verdict.PASSED else 1
+        named, files = shipped(scenario), shipped_files()
+    given = {name: options[name] for name in ("kind", "keep", "report", "world")}
+
+    def once(which: Run) -> Mapping[str, Any]:
+        world = str(Path(given["world"]) / which.id) if given["world"] and options["repeat"] > 1 else given["world"]
+        return _carry_out(doors, named, files, _How(**{**given, "world": world, "output": output})).body()
+
+    name = read_scenario(named[0], source=named[1]).name
+    return run_recorded(doors, options, (name, named[0]), once, output=output)
 
 
 @drill.command("list", epilog="Example: secretsops drill list")

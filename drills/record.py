@@ -55,6 +55,8 @@ SECTIONS: Mapping[str, Any] = {
 EXIT_CODES: Mapping[str, int] = {"passed": 0, "failed": 1, "inconclusive": 3}
 DEPTH_LIMIT, TEXT_LIMIT, ITEM_LIMIT = 12, 16_384, 20_000
 """Nesting, characters of one text, entries of one list or mapping: far above any real run."""
+_COMPUTED = frozenset({"timeline", "marks", "measured", "checks", "classification", "environment", "criticalPath"})
+"""Sections that `of_report` makes itself; every other that a report holds is taken over as it is."""
 _GAP = "between steps"
 
 
@@ -134,7 +136,8 @@ def ended_record(run: Run, sections: Mapping[str, Any], *, ended: dt.datetime) -
     for name, empty in SECTIONS.items():
         given = sections.get(name, empty)
         whole[name] = {**empty, **given} if isinstance(empty, dict) and isinstance(given, dict) else given
-    whole["identity"] = {**whole["identity"], **run.identity()}
+    plan = whole["identity"].get("planHash") or run.plan_hash
+    whole["identity"] = {**whole["identity"], **run.identity(), "planHash": plan}
     whole["schedule"] = {**whole["schedule"], **run.timing(), "endedAt": stamp(ended)}
     whole["people"] = {**whole["people"], "initiator": whole["people"]["initiator"] or run.initiator}
     whole["exitCode"] = EXIT_CODES.get(whole["verdict"], 3)
@@ -155,6 +158,7 @@ def of_report(body: Mapping[str, Any]) -> dict[str, Any]:
     at = {mark["name"]: mark["monotonicMs"] for mark in marks}
     path = critical_path(lines, at.get("disrupted"), at.get("recovered"))
     return {
+        **{name: settled(body[name]) for name in SECTIONS if name in body and name not in _COMPUTED},
         "classification": {
             "exerciseType": "functional",
             "scenario": body["scenario"],
@@ -162,8 +166,9 @@ def of_report(body: Mapping[str, Any]) -> dict[str, Any]:
             "hypothesis": "",
             "scope": [],
             "tier": "",
+            **settled(body.get("classification") or {}),
         },
-        "environment": {"clusterProvider": body["backend"]},
+        "environment": {"clusterProvider": body["backend"], **settled(body.get("environment") or {})},
         "timeline": lines,
         "marks": marks,
         "objectives": {"controlPlaneRtoMs": goal, "serviceRtoMs": None, "rpoMs": allowed, "mtdMs": None},
@@ -176,11 +181,21 @@ def of_report(body: Mapping[str, Any]) -> dict[str, Any]:
             "rpa": {},
             "met": {"controlPlaneRto": _met(recovered, goal), "serviceRto": None, "rpo": _met(lost, allowed)},
         },
-        "criticalPath": path,
+        "criticalPath": settled(body["criticalPath"]) if body.get("criticalPath") else path,
         "checks": [_check(check) for check in body["checks"]],
         "verdict": body["verdict"],
         "message": body["message"],
     }
+
+
+def settled(value: Any) -> Any:
+    """Give a value without floating point: seconds under `x` become whole milliseconds under `xMs`."""
+    if isinstance(value, Mapping):
+        pairs = [(f"{key}Ms" if isinstance(each, float) else str(key), each) for key, each in value.items()]
+        return {key.replace("secondsMs", "durationMs"): settled(each) for key, each in pairs}
+    if isinstance(value, list | tuple):
+        return [settled(each) for each in value]
+    return _milliseconds(value) if isinstance(value, float) else value
 
 
 def critical_path(lines: Sequence[Mapping[str, Any]], start: int | None, end: int | None) -> list[dict[str, Any]]:

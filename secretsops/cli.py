@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Cluster,
         ClusterTarget,
         GitRepos,
+        Notary,
         Renderer,
         SecretSource,
         Shares,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         WorkTree,
         Wrapping,
     )
+    from secretsops.secret import Plaintext
     from secretsops.sources import Access
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -144,6 +146,18 @@ class RealDoors:
         from secretsops.adapters.wrapping import open_wrapping
 
         return open_wrapping(url)
+
+    def notary(self, url: str) -> Notary:
+        """Open a signing key of AWS KMS or Vault transit."""
+        from secretsops.adapters.notary import open_notary
+
+        return open_notary(url)
+
+    def announce(self, url: Plaintext, body: bytes) -> None:
+        """Post JSON to a webhook."""
+        from secretsops.adapters.announce import announce
+
+        announce(url, body)
 
     def sink(self, place: str | SinkAccess) -> Sink:
         """Open an escrow sink by folder path or URL."""

@@ -646,3 +646,9 @@ class Doors(Protocol):
 
     def wrapping(self, url: str) -> Wrapping:
         """Open a key of a key service by URL; raises `UsageError` for an unknown scheme."""
+
+    def notary(self, url: str) -> Notary:
+        """Open a signing key of a key service by URL, no request yet; raises `UsageError` for an unknown scheme."""
+
+    def announce(self, url: Plaintext, body: bytes) -> None:
+        """Post JSON to a webhook, whose URL is a credential; raises `UsageError`, `WorldFailed`."""

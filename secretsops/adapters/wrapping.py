@@ -48,7 +48,7 @@ class KmsWrapping:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError
         except ImportError:
-            raise MissingExtra("aws", needed_for="an identity wrapped by AWS KMS") from None
+            raise MissingExtra("aws", needed_for="a key of AWS KMS") from None
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         self._key = parts.path.strip("/")
@@ -122,10 +122,11 @@ class TransitWrapping:
         except (KeyError, binascii.Error, ValueError):
             raise BrokenEscrow("Vault's answer holds no plaintext", reason="WrongIdentity") from None
 
-    def _ask(self, what: str, body: dict[str, str]) -> dict[str, Any]:
+    def _ask(self, what: str, body: dict[str, str] | None) -> dict[str, Any]:
         headers = {"X-Vault-Request": "true", "X-Vault-Token": os.environ.get("VAULT_TOKEN", "")}
         url = f"{self._address}/v1/{quote(self._mount)}/{what}/{quote(self._key)}"
-        answer = self._http.send("POST", url, headers=headers, body=json.dumps(body).encode())
+        method, content = ("GET", None) if body is None else ("POST", json.dumps(body).encode())
+        answer = self._http.send(method, url, headers=headers, body=content)
         if answer.code == 400 and what == "decrypt":
             raise BrokenEscrow("Vault does not open this with that key and recipient", reason="WrongIdentity")
         try:

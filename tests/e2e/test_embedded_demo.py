@@ -56,4 +56,4 @@ def test_a_drill_on_the_stand_in_has_not_passed(tmp_path: Path) -> None:
         "json",
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (1, "inconclusive")
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (3, "inconclusive")
