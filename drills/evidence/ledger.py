@@ -76,15 +76,16 @@ def take_turn(ledger: Ledger, run: Run, *, patience: float, waiting: Callable[[s
         Refused: another drill runs (`DrillRunning`), or the chain's end cannot be read (`BrokenLedger`).
         WorldFailed: the first place gives no answer.
     """
-    ends = ledger.clock.monotonic() + patience
-    for _ in range(TRIES):
+    ends, lost, begun = ledger.clock.monotonic() + patience, 0, run
+    while lost < TRIES:
         recent = _recent(ledger.places[0])
         mine = [link for link in recent if link.run_id == run.id]
         done = [link for link in mine if link.stage is Stage.ENDED]
         if done and run.slot:
             return Turn(run=run, done=done[-1])
         if _is_start_of(mine, run):
-            return Turn(run=replace(run, attempt=mine[-1].attempt))
+            # Ours, and the answer got lost.
+            return Turn(run=replace(begun, attempt=mine[-1].attempt))
         busy = _running(recent, stamp(ledger.clock.now()))
         if busy:
             waiting(busy)
@@ -100,6 +101,7 @@ def take_turn(ledger: Ledger, run: Run, *, patience: float, waiting: Callable[[s
         if _put(ledger, recent, Stage.STARTED, started_record(begun)):
             replicate(ledger.places)
             return Turn(run=begun)
+        lost += 1
     raise Timeout(f"others appended {TRIES} times in a row", reason="LedgerBusy")
 
 

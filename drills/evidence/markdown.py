@@ -66,7 +66,7 @@ def markdown(facts: Facts, earlier: Sequence[Outcome] = ()) -> str:
         _table(("Framework", "Clause", "Supported by"), rows4),
         "</details>",
     ]
-    parts.append(f"<sub>Run `{facts.run_id.replace('`', '')}`, {_text(facts.started)}</sub>")
+    parts.append(f"<sub>Run {_text(facts.run_id)}, {_text(facts.started)}</sub>")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib import resources
 
-from drills.evidence.drawing import COLOURS, path_bar, timeline, trend
+from drills.evidence.drawing import COLOURS, numbered, path_bar, recovery, timeline, trend
 from drills.evidence.facts import Facts, day, shown
 from drills.evidence.findings import controls, remarks, summed_up
 from drills.evidence.history import Outcome, Slot, spread
@@ -99,7 +99,7 @@ def _tiles(facts: Facts) -> str:
         meter = (
             f'<div class="meter" role="img" aria-label="{share} percent of the objective">'
             f'<span class="{state}" style="width:{share}%"></span></div>'
-            if goal.measured is not None
+            if goal.measured is not None and goal.goal
             else ""
         )
         small = f"objective {shown(goal.goal)} · {words}"
@@ -133,7 +133,10 @@ def _timeline(facts: Facts) -> str:
         for bar in facts.bars[:ROWS]
     ]
     table = _table(("Step", "From", "Took", "Message"), rows, numeric=(1, 2))
-    return f"{drawn}{legend}<details><summary>As a table</summary>{table}</details>"
+    near = recovery(facts)
+    titles = ("<h3>From disruption to recovery</h3>", "<h3>The whole drill</h3>") if near else ("", "")
+    whole = f"{titles[1]}{drawn}"
+    return f"{titles[0]}{near}{whole}{legend}<details><summary>As a table</summary>{table}</details>"
 
 
 def _path(facts: Facts) -> str:
@@ -144,13 +147,16 @@ def _path(facts: Facts) -> str:
     said = f"<p><strong>{shown(longest.took)} of {shown(whole)}</strong>: {escape(longest.name)}.</p>"
     rows = [
         (
-            f'<span class="key c{number % COLOURS}"></span>{number + 1}',
-            escape(stretch.name),
-            shown(stretch.took),
-            f"{stretch.took * 100 / whole:.0f} %",
+            f'<span class="key c{(number - 1) % COLOURS}"></span>{number}',
+            escape(facts.path[position].name),
+            shown(facts.path[position].took),
+            f"{facts.path[position].took * 100 / whole:.0f} %",
         )
-        for number, stretch in enumerate(facts.path[:ROWS])
+        for position, number in numbered(facts.path).items()
     ]
+    rest = sum(each.took for position, each in enumerate(facts.path) if position not in numbered(facts.path))
+    if rest:
+        rows.append(('<span class="key rest"></span>', "shorter ones", shown(rest), f"{rest * 100 / whole:.0f} %"))
     return said + path_bar(facts.path) + _table(("", "Stretch", "Took", "Of recovery"), rows, numeric=(2, 3))
 
 
@@ -218,6 +224,7 @@ def _trend(facts: Facts, runs: Sequence[Outcome]) -> str:
     drawn = trend(runs, now=facts.run_id)
     if not drawn:
         return ""
+    runs = [run for run in runs if not run.running]
     found = spread([run.recovered for run in runs])
     passed = sum(1 for run in runs if run.verdict == "passed")
     said = (
