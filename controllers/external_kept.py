@@ -54,6 +54,7 @@ LOOK, AGAIN = 5.0, (5.0, 10.0, 20.0, 40.0, 60.0)
 """Seconds between two batches, and until the next try while a sink is away."""
 RENEW = dt.timedelta(days=30)
 """The age at which a copy is sealed anew: what a sink keeps, it keeps for a time."""
+SAY_AGAIN = 5
 PENDING_LIMIT = 20_000
 STORES_TOLD = 100
 """Stores whose age is among the metrics: those with the oldest copies."""
@@ -327,14 +328,21 @@ class Keeping:
             self._told(key, holds=False, reason=each.gone, message="no copy is kept any more")
 
     def _told(self, key: ObjectKey, *, holds: bool, reason: str, message: str) -> None:
-        """Say in status what is sealed; whoever changed the object meanwhile is told by its next copy."""
-        try:
-            manifest = self._observed.get(EXTERNAL_SECRET, key.name, key.namespace)
-            self._reports.kept(manifest, holds=holds, reason=reason, message=message)
-        except (Conflict, NotFound):
+        """Say in status what is sealed; what could not be said now is said with the next copy."""
+        look_up = self._observed.get
+        for _ in range(SAY_AGAIN):
+            try:
+                self._reports.kept(
+                    look_up(EXTERNAL_SECRET, key.name, key.namespace), holds=holds, reason=reason, message=message
+                )
+            except Conflict:
+                look_up = self._cluster.get  # somebody was faster than the watch tells
+                continue
+            except NotFound:
+                return
+            except SecretsOpsError as error:
+                log.debug(error.message, extra=fields(reason=error.reason))
             return
-        except SecretsOpsError as error:
-            log.debug(error.message, extra=fields(reason=error.reason))
 
     def _failed(self, error: SecretsOpsError) -> None:
         self._failures += 1

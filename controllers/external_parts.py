@@ -105,7 +105,6 @@ class _Wiring:
             Watched(
                 selection=Selection(kind=SECRET, namespace=self._home, field_selector=f"metadata.name={CONFIGURATION}"),
                 keys=self._escrow,
-                keep=name_alone,
             ),
         ]
 

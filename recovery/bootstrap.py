@@ -25,7 +25,8 @@ from recovery.events import Expected, Observer, Quiet, Stage, StageEnded, StageS
 from recovery.forecast import ROUND_TRIP, forecast
 from recovery.health import aggregate, assess
 from recovery.journal import Header, Journal, fingerprint
-from recovery.judge import judge_of
+from recovery.judge import judge_of, lenient, stands_on_copy
+from recovery.kept import Restore, only_externals
 from recovery.live import fetch
 from recovery.marks import is_hook, is_skipped
 from recovery.only import declaration_of, narrowed
@@ -65,6 +66,8 @@ class RebuildRequest:
     """Manifests of the controllers (what `secretsops install` prints): CRDs, namespace, RBAC, Deployment, Service."""
     restore_keys: Callable[[Cluster], object] | None = None
     """Called in stage 1 with the cluster, after the namespaces of `install` exist; raises when keys stay missing."""
+    restore_secrets: Restore | None = None
+    """Called in stage 4 with the cluster and Git's ExternalSecrets before they are applied; their stores may be out."""
     journal: Path | None = None
     """Folder of the journal; None keeps nothing, and a killed run then starts over."""
     resume: bool = False
@@ -252,7 +255,7 @@ class _Run:
         self.notes: list[str] = []
         self.only: list[tuple[Planned, tuple[Manifest, App] | None]] = []
         """Applications to keep to, each with its object and the application that declares it."""
-        self.judge = judge_of(estate.setup.settings, world.renderer)
+        self.judge = lenient(judge_of(estate.setup.settings, world.renderer), world.on_copies)
         if request.override_windows:
             self._note(f"sync windows were overridden: {request.override_windows}")
 
@@ -394,18 +397,32 @@ class _Run:
             self._note("secrets were not proven before the applications: switched off")
             return
         namespaces = self._namespaces()
-        waiting: list[Manifest] = []
+        able: list[tuple[Manifest, App]] = []
         for planned in self.estate.applications:
             for task in planned.tasks:
                 manifest = task.manifest
                 if manifest.kind.kind not in _SECRET_KINDS.get(manifest.kind.group, ()) or task.hook:
                     continue
-                if not self._can_exist(manifest, namespaces):
-                    continue
-                live = look(self.cluster, manifest.kind, manifest.key)
-                written = self._write(manifest, live, planned.app)
-                waiting.append(written)
-        self._until(waiting, _is_unhealthy)
+                if self._can_exist(manifest, namespaces):
+                    able.append((manifest, planned.app))
+        self._from_copies([manifest for manifest, _ in able])
+        waiting = [
+            self._write(manifest, look(self.cluster, manifest.kind, manifest.key), app) for manifest, app in able
+        ]
+        self._until(waiting, self._is_unproven)
+
+    def _from_copies(self, manifests: Sequence[Manifest]) -> None:
+        """Make the Secrets of ExternalSecrets from sealed copies, where they were asked for."""
+        if self.request.restore_secrets is None:
+            return
+        done = self.request.restore_secrets(self.cluster, only_externals(manifests))
+        self.world.on_copies.update(done.as_of)
+        for note in done.notes:
+            self._note(note)
+
+    def _is_unproven(self, live: Manifest) -> str:
+        """Give what a secret's object still lacks; what stands on copies waits for no store."""
+        return "" if stands_on_copy(live, self.world.on_copies) else _is_unhealthy(live)
 
     def _namespaces(self) -> dict[str, tuple[Manifest, App]]:
         """Give the namespaces that Git makes, by name, with the application that makes each."""

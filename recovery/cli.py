@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from recovery.bootstrap import RebuildRequest, rebuild
-from recovery.escrow_options import escrow_options, restoring
+from recovery.escrow_options import escrow_options, restoring, restoring_copies
 from recovery.events import Stage
 from recovery.only import narrowed
 from recovery.options import Chosen, chosen, estate_options, formatted, read_points
@@ -184,6 +184,7 @@ def _carry_out(
         pins=pins,
         install=install,
         restore_keys=restoring(doors, options),
+        restore_secrets=restoring_copies(doors, options),
         journal=_journal_of(options),
         resume=options.get("resume", False),
         until=STAGES[options["until"]],

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from recovery.escrow import restore_from
+from recovery.kept import Restore, restore_copies
 from secretsops.errors import UsageError
 from secretsops.ports import Cluster, Doors
 
@@ -27,6 +28,13 @@ def escrow_options(command: Any) -> Any:
         click.option("--trust-file", default="", help="trust.json; by default the newest that the sinks hold."),
         click.option("--trust", default="", help="sha256:… of the trust root, from the custody card."),
         click.option("--passphrase", is_flag=True, help="Ask for the passphrase of a bundle made for one."),
+        click.option("--kept-back", default=0, metavar="N", help="Take the copies N versions before the newest."),
+        click.option(
+            "--kept-identity",
+            "kept_identities",
+            multiple=True,
+            help="age identity file that opens sealed copies: make Secrets of external stores while those are out.",
+        ),
         click.option("--identity", "identities", multiple=True, help="age identity file that opens the escrow."),
         click.option("--escrow-config", default="", help="escrow.yaml, or its folder, instead of --escrow."),
         click.option(
@@ -44,14 +52,16 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
         UsageError: an escrow without an identity cannot be opened, an identity alone opens nothing.
     """
     somewhere = bool(options["escrow"] or options["escrow_config"])
+    opens = bool(options["identities"] or options["passphrase"])
     if not somewhere and not options["identities"]:
         return None
-    if not somewhere or not (options["identities"] or options["passphrase"]):
+    if somewhere and not opens and options["kept_identities"]:
+        return None
+    if not (somewhere and opens):
         raise UsageError("--escrow and --identity go together", reason="Usage", hint="give both, or neither")
     from secretsops.escrow import options as given
 
-    named = {_NAMES.get(name, name): value for name, value in options.items()}
-    named = {**named, "cluster_name": "", "quorum": 0}
+    named = _named(options)
     return restore_from(
         given.the_escrow(doors, named),
         given.the_opening(named, doors),
@@ -59,3 +69,26 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
         accept_stale=options["accept_stale"],
         clock=None if options["rehearsal"] else doors.clock,
     )
+
+
+def restoring_copies(doors: Doors, options: dict[str, Any]) -> Restore | None:
+    """Give what makes Secrets from sealed copies, None where no identity for them is named.
+
+    Raises:
+        UsageError: no sink is named, or an identity cannot be read.
+    """
+    if not options["kept_identities"]:
+        return None
+    if not (options["escrow"] or options["escrow_config"]):
+        raise UsageError("--kept-identity needs --escrow", reason="Usage", hint="name the sinks, or --escrow-config")
+    from secretsops.escrow import options as given
+    from secretsops.escrow.backup import Opening
+
+    identities = given.the_identities(doors, options["kept_identities"])
+    escrow = given.the_escrow(doors, _named(options))
+    return restore_copies(escrow, Opening(identities=identities), back=options["kept_back"])
+
+
+def _named(options: dict[str, Any]) -> dict[str, Any]:
+    named = {_NAMES.get(name, name): value for name, value in options.items()}
+    return {**named, "cluster_name": "", "quorum": 0}

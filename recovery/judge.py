@@ -5,18 +5,21 @@ Order of the peer (`util/lua/lua.go`, v3.6): override of the exact kind, overrid
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 
 from recovery.app import Health, HealthState
 from recovery.health import assess
 from recovery.setup import Settings
 from secretsops.errors import RenderFailed
-from secretsops.manifest import Manifest
+from secretsops.external.lastgood import KEEP
+from secretsops.external.model import CLUSTER_SECRET_STORE, EXTERNAL_SECRET, SECRET_STORE
+from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ports import Renderer
 
 Judge = Callable[[Manifest], Health | None]
 """Give the health of a live object, None when its kind has none."""
+_STORES = frozenset({SECRET_STORE.kind, CLUSTER_SECRET_STORE.kind})
 _KEPT = 20_000
 """Verdicts kept by UID and version, so that an object at rest is not judged twice."""
 
@@ -43,6 +46,26 @@ def judge_of(settings: Settings, renderer: Renderer) -> Judge:
         return found
 
     return judge
+
+
+def lenient(judge: Judge, on_copies: Collection[ObjectKey]) -> Judge:
+    """Give a judge for whom what stands on sealed copies is healthy while the store is out."""
+
+    def judge_so(manifest: Manifest) -> Health | None:
+        found = judge(manifest)
+        ails = found is not None and found.state in (HealthState.DEGRADED, HealthState.PROGRESSING)
+        if ails and stands_on_copy(manifest, on_copies) and not _is_going(manifest):
+            return Health(HealthState.HEALTHY, "Secrets are of sealed copies until the store answers")
+        return found
+
+    return judge_so
+
+
+def stands_on_copy(manifest: Manifest, on_copies: Collection[ObjectKey]) -> bool:
+    """Say whether an ExternalSecret's Secret came from a sealed copy, or a store is one that copies stand in for."""
+    if manifest.kind.group != EXTERNAL_SECRET.group or not on_copies:
+        return False
+    return manifest.key in on_copies or (manifest.kind.kind in _STORES and manifest.annotations.get(KEEP) == "true")
 
 
 def _is_going(manifest: Manifest) -> bool:

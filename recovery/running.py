@@ -18,7 +18,7 @@ from recovery.gates import STRICT
 from recovery.generated import record_generated
 from recovery.generators import Sources
 from recovery.journal import Journal
-from recovery.judge import judge_of
+from recovery.judge import judge_of, lenient
 from recovery.live import FRESH, Sight
 from recovery.plan import Result, State
 from recovery.render import Kinds
@@ -62,6 +62,8 @@ class World:
     """Projects and settings of the installation, as the plan read them from Git."""
     override_windows: str = ""
     """Why sync windows do not count in this run; "" when they do."""
+    on_copies: set[ObjectKey] = field(default_factory=set)
+    """ExternalSecrets whose Secret came from a sealed copy: that their store is out holds nothing up."""
     pins: dict[str, str] = field(default_factory=dict)
     """`url@revision` to commit: one text means one commit for the whole run, also where there is no journal."""
 
@@ -158,7 +160,7 @@ class Runs:
         self._kinds: tuple[float, Kinds] | None = None
         self.sets: dict[str, list[str]] = {}
         """ApplicationSet to the Applications it generated."""
-        self.judge = judge_of(world.setup.settings, world.renderer)
+        self.judge = lenient(judge_of(world.setup.settings, world.renderer), world.on_copies)
 
     def now(self) -> float:
         """Give seconds since the start of the run."""

@@ -696,6 +696,7 @@ def test_the_part_watches_what_concerns_it_and_keeps_no_values(world: World) -> 
     watched = {which.selection.kind.kind: which for which in part.watched if not which.selection.namespace}
     (configuration,) = (which for which in part.watched if which.selection.namespace)
     assert configuration.selection.field_selector == "metadata.name=secretsops-escrow"
+    assert configuration.keep(Manifest({"data": {"escrow.yaml": "e30="}})).body["data"], "it is handed on as it is kept"
     assert set(watched) == {
         "ExternalSecret", "PushSecret", "SecretStore", "ClusterSecretStore", "Secret", "ConfigMap"
     }  # fmt: skip
