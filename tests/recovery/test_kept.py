@@ -87,8 +87,10 @@ def test_only_what_git_asks_for_in_the_same_words_comes_back(found: Any) -> None
     assert secret.annotations[RESTORED_FROM] == "prod epoch 2 as of 2026-03-01T00:00:00Z"
     assert [each.name for each in cluster.list(SECRET, namespace="shop")] == ["app"]
     assert done.notes == [
-        "1 of 4 ExternalSecrets stand on sealed copies, the oldest as of 2026-03-01T00:00:00Z, "
-        "until their stores answer",
+        (
+            "1 of 4 ExternalSecrets stand on sealed copies, the oldest as of 2026-03-01T00:00:00Z, "
+            "until their stores answer"
+        ),
         "Git asks for something else than the copies of shop/changed were sealed for: they were left out",
     ]
     # Once more, as after a kill: the same; a Secret that somebody else made stays.
