@@ -1,4 +1,4 @@
-"""`secretsops sandbox`: bring a disposable world up, say how to reach it, run a command in it, take it down.
+"""`secretsops sandbox`: bring a disposable world up, say how it is, run a command in it, take it down.
 
 A world brought up here belongs to one process that holds a lock on its state folder: whether it lives is whether the
 lock is held, so a stale file misleads nobody. Never here: how the parts work.
@@ -7,18 +7,22 @@ lock is held, so a stale file misleads nobody. Never here: how the parts work.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import fcntl
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -49,13 +53,41 @@ def sandbox() -> None:
 @sandbox.command(epilog="Example: secretsops sandbox up --detach --cluster a --cluster b")
 @click.option("--cluster", "clusters", multiple=True, default=("a",), show_default=True, help="Name; may be repeated.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Only these parts; may be repeated.")
+@click.option(
+    "--kind",
+    type=click.Choice(["real", "embedded", "auto"]),
+    default="real",
+    show_default=True,
+    help="Kind of clusters: the real control plane, the embedded stand-in, or real where its binaries are there.",
+)
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder in which embedded clusters are kept: a later `up` goes on from there. It holds their Secrets.",
+)
 @click.option("--audit", is_flag=True, help="Keep the API servers' audit log.")
 @click.option("--detach", is_flag=True, help="Return when everything is ready; `down` ends it.")
+@click.option("--apart", is_flag=True, hidden=True)  # what --detach starts
 @_name_option
 @_output_option
-def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: bool, name: str, output: str) -> None:
+def up(
+    *,
+    clusters: tuple[str, ...],
+    parts: tuple[str, ...],
+    kind: str,
+    journal: Path | None,
+    audit: bool,
+    detach: bool,
+    apart: bool,
+    name: str,
+    output: str,
+) -> None:
     """Start the world and say how to reach it; without --detach it ends with this command."""
     place = _Place(name)
+    if journal is not None and kind != "embedded":
+        raise UsageError(
+            f"--journal is for embedded clusters, not for --kind {kind}", reason="NoJournal", hint="--kind embedded"
+        )
     if place.alive():
         raise Refused(
             f"sandbox '{name}' is up already",
@@ -63,7 +95,10 @@ def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: b
             hint="`secretsops sandbox status` says how to reach it, `secretsops sandbox down` ends it",
         )
     if detach:
-        _show(_start_apart(place, clusters, parts, audit=audit), output)
+        wanted = [*(f"--cluster={each}" for each in clusters), *(f"--part={each}" for each in parts), f"--kind={kind}"]
+        wanted += [f"--journal={journal.absolute()}"] if journal is not None else []
+        wanted += ["--audit"] if audit else []
+        _show(_start_apart(place, wanted), output)
         return
     stop = threading.Event()
 
@@ -73,14 +108,19 @@ def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: b
         raise KeyboardInterrupt
 
     _on_signals(interrupt)
+    if journal is not None:
+        journal.mkdir(parents=True, exist_ok=True, mode=0o700)
     # A folder per run: the supervisor of a killed run may still be deleting its own.
-    with place.held(), Sandbox(place.folder / f"world-{os.getpid()}", progress=_say, keep=False) as world:
+    folder = place.folder / f"world-{os.getpid()}"
+    with place.held(), Sandbox(folder, progress=_say, keep=False, kind=kind, journals=journal) as world:
         try:
-            facts = _bring_up(world, clusters, parts, audit=audit)
-            write_atomic(place.file, json.dumps({"name": name, "pid": os.getpid(), **facts}).encode(), mode=0o600)
+            facts = {"name": name, "pid": os.getpid(), **_bring_up(world, clusters, parts, audit=audit)}
+            facts["since"] = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+            write_atomic(place.file, json.dumps(facts).encode(), mode=0o600)
             _show(place.facts(), output)
             _on_signals(lambda *_: stop.set())
-            _say("ready; Ctrl-C ends it")
+            if not apart:
+                _say("ready; Ctrl-C ends it")
             while not stop.wait(1):
                 pass
         finally:
@@ -91,13 +131,45 @@ def up(clusters: tuple[str, ...], parts: tuple[str, ...], audit: bool, detach: b
 @_name_option
 @_output_option
 def status(name: str, output: str) -> int:
-    """Say whether the world is up and how to reach it; exit code 1 when it is not."""
+    """Say whether the world is up, which parts answer, and how to reach it; exit code 1 unless all do."""
     place = _Place(name)
     if not place.alive():
         _show({"name": name, "running": False}, output)
         return 1
-    _show(place.facts(), output)
-    return 0
+    facts = place.facts()
+    parts = [*facts["clusters"], *(facts[part] for part in PARTS[1:] if facts[part])]
+    for part in parts:
+        part["answers"] = _answers(str(part.get("server") or part["url"]))
+    _show(facts, output)
+    return 0 if all(part["answers"] for part in parts) else 1
+
+
+@sandbox.command(epilog="Example: secretsops sandbox logs a/kube-apiserver --lines 20")
+@click.option(
+    "--lines", default=100, show_default=True, type=click.IntRange(1, 100_000), help="How many, from the end."
+)
+@_name_option
+@_output_option
+@click.argument("part", required=False)
+def logs(lines: int, name: str, output: str, part: str | None) -> None:
+    """Print what a part of the world wrote; without a part, say which there are."""
+    place = _Place(name)
+    if not place.alive():
+        raise _not_up(name)
+    files = _logs(Path(place.facts()["folder"]))
+    if part is None:
+        if not files:
+            _say(f"no part of sandbox '{name}' writes a log")
+        rows = [{"part": each, "bytes": path.stat().st_size, "file": str(path)} for each, path in files.items()]
+        text = "".join(f"{row['bytes']:>10}  {row['part']}\n" for row in rows)
+        write_output(_written({"logs": rows}, output, text).encode())
+        return
+    if part not in files:
+        hint = f"there are: {', '.join(files)}" if files else "no part of it writes a log"
+        raise UsageError(f"no log of '{part}' in sandbox '{name}'", reason="NoSuchLog", hint=hint)
+    with files[part].open(errors="replace") as log:
+        last = [line.rstrip("\n") for line in deque(log, maxlen=lines)]
+    write_output(_written({"part": part, "lines": last}, output, "".join(f"{line}\n" for line in last)).encode())
 
 
 @sandbox.command(epilog="Example: secretsops sandbox down")
@@ -135,7 +207,7 @@ def execute(cluster: str, name: str, command: tuple[str, ...]) -> None:
     """Run a command with KUBECONFIG, VAULT_ADDR, AWS_ENDPOINT_URL and the like set; its exit code is ours."""
     place = _Place(name)
     if not place.alive():
-        raise Refused(f"sandbox '{name}' is not up", reason="NotUp", hint="secretsops sandbox up --detach")
+        raise _not_up(name)
     environment = {**os.environ, **_environment(place.facts(), cluster)}
     # The tools of our own environment (kubectl, bao) are found even when it is not activated.
     environment["PATH"] = f"{environment.get('PATH', os.defpath)}{os.pathsep}{Path(sys.executable).parent}"
@@ -250,6 +322,7 @@ def _reach(cluster: Backend) -> dict[str, Any]:
     return {
         "name": cluster.name,
         "kubeconfig": str(cluster.kubeconfig),
+        "kind": "embedded" if cluster.stand_in else "real",
         "server": cluster.server,
         "auditLog": str(cluster.audit_log) if cluster.audit_log else None,
     }
@@ -282,13 +355,11 @@ _AWS_VARIABLES = (
 )
 
 
-def _start_apart(place: _Place, clusters: Sequence[str], parts: Sequence[str], *, audit: bool) -> dict[str, Any]:
+def _start_apart(place: _Place, wanted: Sequence[str]) -> dict[str, Any]:
     """Start `sandbox up` as a process of its own, pass on what it says, give how it is reached once it is ready."""
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     place.file.unlink(missing_ok=True)  # of a run that was killed
-    command = [sys.executable, "-m", "secretsops", "sandbox", "up", "--name", place.name]
-    command += [part for name in clusters for part in ("--cluster", name)]
-    command += [part for name in parts for part in ("--part", name)] + ["--audit"] * audit
+    command = [sys.executable, "-m", "secretsops", "sandbox", "up", "--apart", "--name", place.name, *wanted]
     with os.fdopen(os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True, cwd="/"
@@ -303,16 +374,47 @@ def _start_apart(place: _Place, clusters: Sequence[str], parts: Sequence[str], *
     return place.facts()
 
 
+def _not_up(name: str) -> Refused:
+    other = "" if name == "default" else f" --name {name}"
+    return Refused(f"sandbox '{name}' is not up", reason="NotUp", hint=f"secretsops sandbox up --detach{other}")
+
+
+def _answers(url: str) -> bool:
+    """Say whether something accepts connections there."""
+    there = urlsplit(url)
+    try:
+        socket.create_connection((str(there.hostname), there.port or 443), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _logs(folder: Path) -> dict[str, Path]:
+    """Give what the parts write, by the name of the part: `a/etcd`, `a/pods/NAMESPACE.NAME/container`, `openbao`."""
+    roots = (folder / "clusters", folder / "processes")
+    found = {
+        str(path.relative_to(root).with_suffix("")): path
+        for root in roots
+        for path in root.rglob("*.log")
+        if path.name != "audit.log"
+    }
+    return dict(sorted(found.items()))
+
+
 def _show(facts: Mapping[str, Any], output: str) -> None:
+    table = "".join(f"{label:<10}{value}\n" for label, value in _rows(facts))
+    write_output(_written(facts, output, table).encode())
+
+
+def _written(facts: Mapping[str, Any], output: str, table: str) -> str:
+    """Give facts in the form asked for."""
     if output == "json":
-        text = json.dumps(facts, indent=2) + "\n"
-    elif output == "yaml":
+        return json.dumps(facts, indent=2) + "\n"
+    if output == "yaml":
         import yaml
 
-        text = yaml.safe_dump(dict(facts), sort_keys=False)
-    else:
-        text = "".join(f"{label:<10}{value}\n" for label, value in _rows(facts))
-    write_output(text.encode())
+        return str(yaml.safe_dump(dict(facts), sort_keys=False))
+    return table
 
 
 def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -320,15 +422,25 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not facts["running"]:
         yield "sandbox", f"'{facts['name']}' is not up"
         return
-    yield "sandbox", f"'{facts['name']}', process {facts['pid']}, {facts['folder']}"
+    yield "sandbox", f"'{facts['name']}', process {facts['pid']}, since {facts['since']}, {facts['folder']}"
     for each in facts["clusters"]:
-        yield "cluster", f"{each['name']}  {each['server']}  KUBECONFIG={each['kubeconfig']}"
+        what = f"{each['name']} ({_KINDS[each['kind']]})"
+        yield "cluster", f"{what}  {each['server']}  KUBECONFIG={each['kubeconfig']}{_silence(each)}"
         if each["auditLog"]:
             yield "", f"audit log {each['auditLog']}"
     for part in ("openbao", "aws", "git"):
         if facts[part]:
-            yield part, facts[part]["url"]
-    yield "try", "secretsops sandbox exec -- kubectl get pods -A"
+            yield part, f"{facts[part]['url']}{_silence(facts[part])}"
+    named = "" if facts["name"] == "default" else f"--name {facts['name']} "
+    command = "kubectl get pods -A" if facts["clusters"] else "env"
+    yield "try", f"secretsops sandbox exec {named}-- {command}"
+
+
+_KINDS = {"real": "real control plane", "embedded": "embedded stand-in"}
+
+
+def _silence(part: Mapping[str, Any]) -> str:
+    return "" if part.get("answers", True) else "  DOES NOT ANSWER: secretsops sandbox logs"
 
 
 def _on_signals(act: Callable[..., None]) -> None:

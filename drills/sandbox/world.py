@@ -33,7 +33,8 @@ class Sandbox:
     """A world in a folder: one of its own that goes with it (also on kill -9), or one given.
 
     A given folder stays unless `keep` is False: the processes' output and the repositories lie there. `kind` says what
-    its clusters are: `real`, `embedded`, or `auto`, which is real where the binaries are there already.
+    its clusters are: `real`, `embedded`, or `auto`, which is real where the binaries are there already. In the folder
+    `journals`, where given, an embedded cluster goes on from where one of its name was stopped.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Sandbox:
         *,
         keep: bool | None = None,
         kind: str = "real",
+        journals: Path | None = None,
     ) -> None:
         self._kind = kind
+        self._journals = journals
         self._goes = folder is None if keep is None else not keep
         self.folder = folder or Path(tempfile.mkdtemp(prefix="secretsops-sandbox-"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,7 +102,8 @@ class Sandbox:
             kind = "real" if binaries_are_there() else "embedded"
         if kind == "embedded":
             self._say(f"starting cluster {name} (the embedded stand-in: no workload runs)")
-            return EmbeddedCluster(name, folder, self._supervised(), audit=audit)
+            journal = self._journals / f"{name}.journal" if self._journals else None
+            return EmbeddedCluster(name, folder, self._supervised(), audit=audit, journal=journal)
         binaries = find_binaries(progress=self._say)
         self._say(f"starting cluster {name}")
         return ControlPlane(name, folder, binaries, self._supervised(), audit=audit)

@@ -37,9 +37,7 @@ def deployment(client: Client, body: Body) -> None:
     for each in sets:
         wanted = spec["replicas"] if each is current else 0
         if each["spec"].get("replicas") != wanted:
-            changed = json.loads(json.dumps(each))
-            changed["spec"]["replicas"] = wanted
-            client.put(REPLICA_SET, changed)
+            client.put(REPLICA_SET, {**each, "spec": {**each["spec"], "replicas": wanted}})
     client.status(DEPLOYMENT, body, _deployment_status(client, body, current))
 
 

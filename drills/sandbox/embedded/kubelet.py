@@ -20,6 +20,7 @@ class Kubelet:
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
         self._addresses = 0
+        self._taken: set[str] | None = None
 
     def pod(self, client: Client, body: Body) -> None:
         """Schedule a Pod, then let it run, end or hang, as its outcome says."""
@@ -37,7 +38,15 @@ class Kubelet:
         status = body.get("status") or {}
         if outcome in (NEVER, WAITS) or status.get("phase") in ("Succeeded", "Failed"):
             return
-        if not status.get("podIP"):
-            self._addresses += 1
-        address = f"10.243.{self._addresses // 250 % 250}.{self._addresses % 250 + 2}"
+        address = str(status.get("podIP") or self._address(client))
         client.status(POD, body, ran(body, address, client.now(), fails=outcome == FAILS), KUBELET)
+
+    def _address(self, client: Client) -> str:
+        """Give an address that no Pod has, nor one of an earlier life (`journal.py`)."""
+        if self._taken is None:
+            self._taken = {str((pod.get("status") or {}).get("podIP")) for pod in client.all(POD)}
+        while True:
+            self._addresses += 1
+            found = f"10.243.{self._addresses // 250 % 250}.{self._addresses % 250 + 2}"
+            if found not in self._taken or self._addresses > 250 * 250:
+                return found

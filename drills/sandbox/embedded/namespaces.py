@@ -15,7 +15,10 @@ def namespace(client: Client, body: Body, *, root_ca: str) -> None:
         return
     if client.find(ACCOUNT, name, "default") is None:
         client.create(ACCOUNT, {"metadata": {"name": "default", "namespace": name}})
-    if client.find(CONFIG_MAP, name, "kube-root-ca.crt") is None:
+    trusted = client.find(CONFIG_MAP, name, "kube-root-ca.crt")
+    if trusted is None:
         told = {"kubernetes.io/description": "The certificate authority of this cluster's API server."}
         metadata = {"name": "kube-root-ca.crt", "namespace": name, "annotations": told}
         client.create(CONFIG_MAP, {"metadata": metadata, "data": {"ca.crt": root_ca}})
+    elif trusted.get("data") != {"ca.crt": root_ca}:  # of an earlier life (`journal.py`), or somebody's own
+        client.put(CONFIG_MAP, {**trusted, "data": {"ca.crt": root_ca}})

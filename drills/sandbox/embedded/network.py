@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from drills.sandbox.embedded.client import CLAIM, POD, SERVICE, Client, owner_of
 from drills.sandbox.embedded.outcomes import READY, Outcomes
 from drills.sandbox.embedded.pods import answered
@@ -68,4 +66,4 @@ def endpoints(client: Client, body: Body) -> None:
         }
         client.create(SLICE, {"metadata": head, "addressType": "IPv4", "endpoints": behind, "ports": ports})
     elif (found.get("ports") or [], found.get("endpoints") or []) != (ports, behind):
-        client.put(SLICE, {**json.loads(json.dumps(found)), "ports": ports, "endpoints": behind})
+        client.put(SLICE, {**found, "ports": ports, "endpoints": behind})

@@ -89,6 +89,13 @@ class Store:
             if name[0] == namespace
         ]
 
+    def all(self) -> list[tuple[Storage, Entry]]:
+        """Give everything, oldest change first, so that definitions come before what they define."""
+        found = [(storage, entry) for storage, entries in self._objects.items() for entry in entries.values()]
+        return sorted(
+            found, key=lambda row: (row[0] != ("apiextensions.k8s.io", "CustomResourceDefinition"), row[1].version)
+        )
+
     def uids(self) -> dict[str, tuple[Storage, Name]]:
         """Give who has which uid."""
         return {

@@ -86,8 +86,17 @@ class Strategy:
         if spec["type"] in ("NodePort", "LoadBalancer"):
             for port in spec.get("ports") or []:
                 if not port.get("nodePort"):
-                    port["nodePort"] = self._next_port
-                    self._next_port += not dry_run
+                    number = self._free_port()
+                    port["nodePort"] = number
+                    self._next_port = number + (not dry_run)
+
+    def _free_port(self) -> int:
+        taken = {
+            port.get("nodePort")
+            for _, entry in self._store.entries(("", "Service"))
+            for port in entry.body["spec"].get("ports") or []
+        }
+        return next(number for number in range(self._next_port, 65536) if number not in taken)
 
 
 def _carry_over(kind: Kind, old: Body, new: Body) -> None:

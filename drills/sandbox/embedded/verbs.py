@@ -149,7 +149,16 @@ class Verbs:
             new = merge_patch(before, patch)
         else:
             new = strategic_patch(kind.schema, before, copy.deepcopy(patch))
-        body, warnings = decoded(target, new, options)
+        metadata = new.get("metadata", {}) if isinstance(new, dict) else None
+        if isinstance(metadata, dict):
+            place = (metadata.get("namespace") or "", metadata.get("name"))
+            if place != (target.namespace, target.name):
+                raise bad_request("the name or the namespace of the patched object is not that of the request")
+        try:
+            body, warnings = decoded(target, new, options)
+        except Refused as refused:
+            # What a patch leads to is not a request of its own (`handlers/patch.go`); its text may hold a value.
+            raise invalid("", "", "", [Problem("patch", "FieldValueInvalid", refused.message)]) from None
         return self._update(target, old, body, options, warnings)
 
     def apply(self, target: Target, body: Body, options: Options) -> Done:

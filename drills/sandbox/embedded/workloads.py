@@ -72,6 +72,8 @@ class Workloads:
             for storage in (POD, CLAIM, SERVICE, network.INGRESS, apps.DAEMON_SET):
                 for which, _ in self._store.entries(storage):
                     self._later((storage, which))
+        if change.storage == namespaces.CONFIG_MAP and name[1] == "kube-root-ca.crt":
+            self._later((NAMESPACE, ("", name[0])))
         if change.storage == ("", "ServiceAccount"):
             self._later((NAMESPACE, ("", name[0])))
             for storage in (apps.REPLICA_SET, apps.STATEFUL_SET, apps.DAEMON_SET, batch.JOB):

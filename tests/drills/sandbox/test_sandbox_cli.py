@@ -60,6 +60,34 @@ def test_up_exec_down(run: Run, tmp_path: Path) -> None:
     assert not Path(facts["folder"]).exists()
 
 
+def test_a_rehearsal_is_stopped_and_gone_on_with(run: Run, tmp_path: Path) -> None:
+    """Of the embedded kind: what was in the cluster is there again; who answers and what was written is said."""
+    kept = ("up", "--detach", "--kind", "embedded", "--part", "cluster", "--journal", str(tmp_path / "kept"))
+    for life in ("one", "two"):
+        up = run(*kept)
+        assert up.returncode == 0, up.stderr
+        assert "a (embedded stand-in)" in up.stdout
+        assert "Ctrl-C" not in up.stderr
+        made = run("exec", "--", "kubectl", "create", "configmap", life)
+        assert made.returncode == 0, made.stderr
+        trusted = "kubectl get configmap kube-root-ca.crt -o jsonpath='{.data.ca\\.crt}'"
+        ours = "kubectl config view --raw -o jsonpath='{.clusters[0].cluster.certificate-authority-data}' | base64 -d"
+        same = f'test "$({trusted})" = "$({ours})" || (sleep 1; test "$({trusted})" = "$({ours})")'
+        assert run("exec", "--", "sh", "-c", same).returncode == 0
+        facts = json.loads(run("status", "-o", "json").stdout)
+        assert (facts["clusters"][0]["answers"], facts["clusters"][0]["kind"]) == (True, "embedded")
+        listed = json.loads(run("logs", "-o", "json").stdout)
+        assert [each["part"] for each in listed["logs"]] == ["a/kube-apiserver"]
+        assert run("logs", "a/kube-apiserver").returncode == 0
+        assert "there are: a/kube-apiserver" in run("logs", "nothing").stderr
+        found = run("exec", "--", "kubectl", "get", "configmaps", "-o", "name").stdout
+        assert run("down").returncode == 0
+    assert found == "configmap/kube-root-ca.crt\nconfigmap/one\nconfigmap/two\n"
+    assert (tmp_path / "kept" / "a.journal").stat().st_mode & 0o77 == 0
+    assert run("up", "--journal", str(tmp_path)).returncode == 2
+    assert run("logs").returncode == 1
+
+
 @pytest.mark.parametrize("name", ["../x", "", "a b"])
 def test_names_are_plain_words(run: Run, name: str) -> None:
     """A name becomes a folder: no paths."""

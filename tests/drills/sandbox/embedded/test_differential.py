@@ -350,6 +350,40 @@ def _settings(examples: int) -> settings:
                     print_blob=True)  # fmt: skip
 
 
+APPLIED = "fieldManager=left&force=true"
+FOUND: dict[str, list[Step]] = {
+    "an element twice": [
+        Step("apply", KINDS[3], "one", {"spec": {"ports": [{"port": 81, "name": "a"}, {"port": 81, "name": "b"}]},
+                                        "metadata": {}}, APPLY, APPLIED),
+        Step("create", KINDS[3], "one", {"spec": {"ports": [{"port": 80, "name": "a"}]}, "metadata": {}}),
+        Step("strategic", KINDS[3], "one", {"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 80, "name": "b"}]}},
+             STRATEGIC),
+    ],
+    "a container that becomes empty": [
+        Step("apply", KINDS[4], "one", {"spec": {"free": {"a": "a"}, "tags": ["a"]}, "metadata": {}}, APPLY, APPLIED),
+        Step("replace", KINDS[4], "one", {"spec": {"size": 1, "free": {}, "tags": []}, "metadata": {}}),
+        Step("replace", KINDS[4], "one", {"spec": {"free": {"x": {}}, "parts": [{"name": "a"}]}, "metadata": {}}),
+    ],
+    "a patch that leads to nothing": [
+        Step("create", KINDS[4], "one", {"spec": {"size": 1}, "metadata": {}}),
+        Step("merge", KINDS[4], "one", {"spec": {"unknown": "a"}}, MERGE, "fieldValidation=Strict"),
+        Step("create", KINDS[0], "one", {"metadata": {}}),
+        Step("merge", KINDS[0], "one", {"data": {"a": 1}}, MERGE),
+        Step("strategic", KINDS[0], "one", {"datas": {}}, STRATEGIC, "fieldValidation=Strict"),
+        Step("json", KINDS[0], "one", [{"op": "replace", "path": "/metadata/name", "value": "b"}], JSON),
+        Step("json", KINDS[0], "one", [{"op": "replace", "path": "", "value": "x"}], JSON),
+        Step("merge", KINDS[0], "one", {"metadata": None}, MERGE),
+    ],
+}  # fmt: skip
+"""What long runs have found, kept."""
+
+
+@pytest.mark.parametrize("found", FOUND)
+def test_what_was_found_stays_alike(pair: Pair, found: str) -> None:
+    """Each was a difference once."""
+    pair.play(FOUND[found])
+
+
 @_settings(100)
 @given(asked=st.lists(steps(), min_size=1, max_size=12))
 def test_both_answer_alike(pair: Pair, asked: list[Step]) -> None:
