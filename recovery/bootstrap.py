@@ -88,6 +88,8 @@ class RebuildRequest:
     """Why sync windows do not count in this run; it stands in the report. "" when they do."""
     only: Sequence[str] = ()
     """Applications (`name` or `namespace/name`) to which the run keeps, with those below; all where empty."""
+    told: Sequence[str] = ()
+    """What the report has to say of how the run was started."""
     remap: Remap = field(default_factory=Remap)
     """What goes by another name in this cluster: images, API servers."""
 
@@ -256,6 +258,8 @@ class _Run:
         self.only: list[tuple[Planned, tuple[Manifest, App] | None]] = []
         """Applications to keep to, each with its object and the application that declares it."""
         self.judge = lenient(judge_of(estate.setup.settings, world.renderer), world.on_copies)
+        for text in request.told:
+            self._note(text)
         if request.override_windows:
             self._note(f"sync windows were overridden: {request.override_windows}")
 

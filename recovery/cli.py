@@ -15,6 +15,7 @@ import click
 from recovery.bootstrap import RebuildRequest, rebuild
 from recovery.escrow_options import escrow_options, restoring, restoring_copies
 from recovery.events import Stage
+from recovery.kit_command import given, kit
 from recovery.only import narrowed
 from recovery.options import Chosen, chosen, estate_options, formatted, read_points
 from recovery.points import as_of
@@ -64,13 +65,17 @@ def _cluster_options(command: Any) -> Any:
         ),
         click.option("--journal", default="", type=click.Path(file_okay=False), help="Folder of the journal."),
         click.option("--context", default="", help="Context of the kubeconfig."),
+        click.option("--kit-digest", default="", help="sha256:… that the kit must have."),
+        click.option(
+            "--kit", default="", help="Read everything from this kit (`recover kit`), nothing from a network."
+        ),
         click.option("--kubeconfig", default="", help="The cluster to fill; kubectl's rules where not given."),
     ):
         command = option(command)
     return escrow_options(command)
 
 
-for _command in (status, report, proof.plan, proof.lint, verify, proof.gap, proof.spof, point, rehearse, bisect):
+for _command in (status, report, kit, proof.plan, proof.lint, verify, proof.gap, proof.spof, point, rehearse, bisect):
     recover.add_command(_command)
 
 
@@ -114,9 +119,12 @@ def run(
         write_output("".join(f"still waiting: {line}\n" for line in waiting).encode())
         return 1 if waiting else 0
     _refuse_rollback(options)
-    meant = chosen(doors, options | {"repo": repo, "revision": revision, "path": path, "file": file})
-    roots, pins = _roots(doors, meant)
-    if only_show:
+    named = options | {"repo": repo, "revision": revision, "path": path, "file": file}
+    with given(doors, named) as read:
+        meant = chosen(doors, read.options, pins=read.pins, git=read.git)
+        roots, pins = _roots(doors, meant)
+        if not only_show:
+            return _carry_out(doors, meant, roots, pins, read.options)
         estate = walk(roots, meant.git, doors.renderer(), pins=pins, remap=meant.choice.remap)
         if options["only"]:
             estate, _ = narrowed(estate, options["only"])
@@ -125,7 +133,6 @@ def run(
         output = options["output"]
         write_output((text if output == "table" else formatted(listing(estate, steps), output)).encode())
         return 0
-    return _carry_out(doors, meant, roots, pins, options)
 
 
 @recover.command(
@@ -140,10 +147,11 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
     folder = _journal_of(options)
     pinned = {line["source"]: line["revision"] for line in journal_lines(folder) if line["event"] == "pin"}
     # What the killed run pinned counts, not a recovery point: both are the same, or the plan's hash says so.
-    named = {"repo": repo, "revision": revision, "path": path, "file": file}
-    meant = chosen(doors, options | named | {"as_of": "", "points": ""}, pins=pinned)
-    roots, pins = _roots(doors, meant)
-    return _carry_out(doors, meant, roots, {**pins, **pinned}, options | {"resume": True})
+    named = {"repo": repo, "revision": revision, "path": path, "file": file, "as_of": "", "points": ""}
+    with given(doors, options | named) as read:
+        meant = chosen(doors, read.options, pins=pinned, git=read.git)
+        roots, pins = _roots(doors, meant)
+        return _carry_out(doors, meant, roots, {**pins, **pinned}, read.options | {"resume": True})
 
 
 def _roots(doors: Doors, meant: Chosen) -> tuple[list[Manifest], dict[str, str]]:

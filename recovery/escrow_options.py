@@ -21,6 +21,12 @@ _NAMES = {"escrow": "places", "escrow_config": "config"}
 def escrow_options(command: Any) -> Any:
     """Add them to a command."""
     for option in (
+        click.option(
+            "--unfenced",
+            default="",
+            metavar="REASON",
+            help="Claim nothing: the lost cluster cannot write, for this reason.",
+        ),
         click.option("--rehearsal", is_flag=True, help="Do not claim the cluster: the one that is escrowed goes on."),
         click.option("--accept-stale", default="", metavar="REASON", help="Take an escrow older than a witness."),
         click.option("--witness", "witnesses", multiple=True, help="Entry (epoch-*.json) kept elsewhere, or a folder."),
@@ -67,7 +73,7 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
         given.the_opening(named, doors),
         witnesses=given.the_witnesses(named),
         accept_stale=options["accept_stale"],
-        clock=None if options["rehearsal"] else doors.clock,
+        clock=None if options["rehearsal"] or options["unfenced"] else doors.clock,
     )
 
 

@@ -55,7 +55,7 @@ class Mirrored:
 
     def resolve(self, url: str, revision: str) -> str:
         """Give the commit, from the first place that answers."""
-        return self._first(url, lambda place: self._git.resolve(place, revision), final=("RevisionNotFound",))
+        return self.first(url, lambda place: self._git.resolve(place, revision), final=("RevisionNotFound",))
 
     def tree(self, url: str, revision: str, path: str = "") -> Tree:
         """Give the files of a commit, from the first place that has it.
@@ -75,21 +75,21 @@ class Mirrored:
                 )
             return found
 
-        return self._first(url, read, final=("OtherCommit",))
+        return self.first(url, read, final=("OtherCommit",))
 
     def history(self, url: str, revision: str, *, limit: int = 1) -> Sequence[Commit]:
         """Give a history, from the first place that has it."""
-        return self._first(url, lambda place: self._git.history(place, revision, limit=limit), final=())
+        return self.first(url, lambda place: self._git.history(place, revision, limit=limit), final=())
 
     def annotated_tag(self, url: str, revision: str) -> bytes:
         """Give the annotated tag that a revision names, from the first place that answers."""
-        return self._first(url, lambda place: self._git.annotated_tag(place, revision), final=("RevisionNotFound",))
+        return self.first(url, lambda place: self._git.annotated_tag(place, revision), final=("RevisionNotFound",))
 
     def signatures(self, objects: Sequence[bytes], keys: SigningKeys) -> Sequence[Signature]:
         """Check signatures; no place is asked."""
         return self._git.signatures(objects, keys)
 
-    def _first(self, url: str, read: Callable[[str], T], *, final: tuple[str, ...]) -> T:
+    def first(self, url: str, read: Callable[[str], T], *, final: tuple[str, ...] = ()) -> T:
         """Give the answer of the first place; an answer whose reason is `final` ends the search."""
         places = self._places(url)
         problems: list[GitUnavailable] = []

@@ -70,10 +70,12 @@ class Chosen:
     text: bytes = b""
 
 
-def chosen(doors: Doors, options: Mapping[str, Any], *, pins: Mapping[str, str] | None = None) -> Chosen:
+def chosen(
+    doors: Doors, options: Mapping[str, Any], *, pins: Mapping[str, str] | None = None, git: GitRepos | None = None
+) -> Chosen:
     """Give the estate that the options and its RecoveryPlan mean; what the command line says comes first.
 
-    `pins` are commits that are known already, in place of a recovery point's.
+    `pins` are commits that are known already, in place of a recovery point's; `git` is read in place of the network.
 
     Raises:
         UsageError: an option is malformed, or as `choice_of`. InvalidManifest: the RecoveryPlan is none.
@@ -85,9 +87,10 @@ def chosen(doors: Doors, options: Mapping[str, Any], *, pins: Mapping[str, str] 
     )
     remap.check(rules)
     choice = replace(choice_of(options), pins=pins) if pins is not None else choice_of(options)
-    text = plan_text(Mirrored(doors.git(), said), choice, options.get("plan_file") or "")
+    base = git or doors.git()
+    text = plan_text(Mirrored(base, said), choice, options.get("plan_file") or "")
     plan = read_recovery_plan(text) if text else RecoveryPlan()
-    plain = Mirrored(doors.git(), [*said, *plan.mirrors], lambda told: click.echo(f"note: {told}", err=True))
+    plain = Mirrored(base, [*said, *plan.mirrors], lambda told: click.echo(f"note: {told}", err=True))
     git = signed_repos(plain, choice)
     return Chosen(choice=replace(choice, remap=rules.joined(plan.remap)), git=git, plain=plain, plan=plan, text=text)
 

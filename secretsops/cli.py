@@ -21,6 +21,7 @@ from click.shell_completion import CompletionItem
 from secretsops.errors import SecretsOpsError
 
 if TYPE_CHECKING:
+    from secretsops.adapters.repositories import Repositories
     from secretsops.ports import (
         Age,
         Clock,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         Shares,
         Sink,
         SinkAccess,
+        SourceFiles,
         WorkTree,
         Wrapping,
     )
@@ -107,13 +109,16 @@ class RealDoors:
     def git(self) -> GitRepos:
         """Give the Git door with its cache of checkouts."""
         if self._git is None:
-            from secretsops.adapters.repositories import SourceDoor, read_repositories
-            from secretsops.files import read_input
+            from secretsops.adapters.repositories import SourceDoor
 
-            file = os.environ.get("SECRETSOPS_REPOSITORIES", "")
-            known = read_repositories(read_input(file), file) if file else None
-            self._git = SourceDoor(repositories=known)
+            self._git = SourceDoor(repositories=_repositories())
         return self._git
+
+    def source_files(self) -> SourceFiles:
+        """Give repositories and charts as files."""
+        from secretsops.adapters.source_files import SourceFiles
+
+        return SourceFiles(repositories=_repositories())
 
     def worktree(self, folder: str) -> WorkTree:
         """Open the checkout that a folder lies in."""
@@ -170,6 +175,15 @@ class RealDoors:
         module, _, name = SOURCES[type(access).__name__].partition(":")
         source: SecretSource = getattr(importlib.import_module(module), name)(access)
         return source
+
+
+def _repositories() -> Repositories | None:
+    """Give how repositories are reached, as the file that SECRETSOPS_REPOSITORIES names says; None without one."""
+    from secretsops.adapters.repositories import read_repositories
+    from secretsops.files import read_input
+
+    file = os.environ.get("SECRETSOPS_REPOSITORIES", "")
+    return read_repositories(read_input(file), file) if file else None
 
 
 class _LazyGroup(click.Group):

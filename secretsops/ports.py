@@ -423,6 +423,28 @@ class GitRepos(Protocol):
         """Check the signatures of raw commits and tags; raises `WorldFailed` where the program for it is missing."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One source as a file on disk: a Git bundle of `commits`, or the archive of a chart at its pin."""
+
+    url: str
+    commits: tuple[str, ...]
+    path: str
+
+
+class SourceFiles(Protocol):
+    """Repositories and charts as files, to be read with no network. Raises `GitUnavailable`."""
+
+    def places(self, url: str, commit: str) -> Sequence[tuple[str, str]]:
+        """Give the source itself and the submodules that are read with it, each with its commit."""
+
+    def pack(self, url: str, commits: Sequence[str]) -> bytes:
+        """Give one file that holds these commits; the same commits give the same bytes."""
+
+    def opened(self, files: Sequence[SourceFile], folder: str) -> GitRepos:
+        """Give the door that reads such files and asks nobody else; raises `Refused` for one that is damaged."""
+
+
 class WorkTree(Protocol):
     """A person's own checkout, on disk: what is in it, what changed, one commit. Raises `GitUnavailable`, `Refused`."""
 
@@ -625,6 +647,9 @@ class Doors(Protocol):
 
     def git(self) -> GitRepos:
         """Give the Git door."""
+
+    def source_files(self) -> SourceFiles:
+        """Give repositories and charts as files."""
 
     def worktree(self, folder: str) -> WorkTree:
         """Give the checkout that a folder or file lies in; raises `UsageError` where there is none."""
