@@ -202,6 +202,7 @@ def _carry_out(
         override_windows=options["override_windows"],
         remap=meant.choice.remap,
         only=options["only"],
+        told=[f"the lost cluster was not fenced: {options['unfenced']}"] if options["unfenced"] else [],
     )
     cluster = doors.cluster(_target(options))
     with view_of(options["output"]) as view:
