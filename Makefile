@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLUSTER ?= auto
 ARGS ?=
 
-.PHONY: demo test check format bench nightly lock clean
+.PHONY: demo drills test check format bench nightly lock clean
 
 # Installed from the lock file with hashes; the project itself is linked, so edits take effect at once.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -19,6 +19,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 demo: $(VENV)/.installed
 	$(BIN)/secretsops demo --cluster $(CLUSTER) $(ARGS)
+
+# Every scenario of the catalogue and its twin, on the real control plane.
+drills: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/e2e/test_catalogue.py --nightly -q $(ARGS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)

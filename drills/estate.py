@@ -34,17 +34,24 @@ def made_up() -> Plaintext:
 def fill(folder: Traversable, target: Path, addresses: Mapping[str, str]) -> None:
     """Write a scenario's files below `target`, `{name}` in them replaced by the address of that name."""
     for path, file in _files(folder, ""):
-        text = file.read_text(encoding="utf-8")
-        for name, address in addresses.items():
-            text = text.replace(f"{{{name}}}", address)
         place = target / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(place, text.encode())
+        write_atomic(place, filled(file.read_text(encoding="utf-8"), addresses).encode())
 
 
-def fetch_certificate(kubeconfig: Path, target: Path) -> None:
-    """Write the cluster's sealing certificate, asked for through the API server's service proxy."""
-    write_atomic(target, _run([*_SEAL, "--fetch-cert", "--kubeconfig", str(kubeconfig)], b""))
+def filled(text: str, addresses: Mapping[str, str]) -> str:
+    """Give a text with `{name}` replaced by the address of that name."""
+    for name, address in addresses.items():
+        text = text.replace(f"{{{name}}}", address)
+    return text
+
+
+def fetch_certificate(options: Sequence[str], target: Path) -> None:
+    """Write a cluster's sealing certificate, asked for through the API server's service proxy.
+
+    `options` say which cluster: `--kubeconfig FILE --context NAME`.
+    """
+    write_atomic(target, _run([*_SEAL, "--fetch-cert", *options], b""))
 
 
 def seal(entry: SealedEntry, values: Mapping[str, Plaintext], certificate: Path, target: Path) -> None:

@@ -6,16 +6,19 @@ Fail closed: what was not checked did not pass. Never here: signing, drawing, se
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from drills.timeline import Span, Timeline
 
 STAND_IN = "every check held, but the embedded stand-in proves nothing about a real cluster"
-REBUILD_STEPS = ("replace", "rebuild")
-"""Steps that count as machine time of a recovery."""
+KEPT = "every check held, but the world was kept, so nothing proves that it can be cleaned up"
+ABORTED = "aborted"
+EXIT_CODES = {"passed": 0, "failed": 1, "inconclusive": 3}
+SIMULATED = "simulated"
+"""Why an objective does not apply: on simulated nodes no workload starts."""
 
 
 class Verdict(StrEnum):
@@ -36,6 +39,31 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """One objective held against what was measured, in seconds. `tier` "" is the whole.
+
+    `not_applicable` says why it cannot be measured here; then it is listed and never counts.
+    """
+
+    name: str
+    tier: str
+    objective: float
+    measured: float | None
+    not_applicable: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it was met; None where it is unknown or does not apply."""
+        return None if self.measured is None or self.not_applicable else self.measured <= self.objective
+
+    def body(self) -> dict[str, Any]:
+        """Give it as plain data."""
+        found: dict[str, Any] = {"name": self.name, "tier": self.tier, "objective": self.objective}
+        found |= {"measured": _rounded(self.measured), "met": self.met}
+        return {**found, "notApplicable": self.not_applicable} if self.not_applicable else found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """One drill. Times in seconds; None was not reached."""
 
@@ -49,11 +77,31 @@ class Report:
     checks: Sequence[Check]
     timeline: Timeline
     message: str = ""
+    run_id: str = ""
+    twin: bool = False
+    """Whether it was the twin, which has to fail."""
+    broken: str = ""
+    """The step that broke the drill off, "" when none did."""
+    goals: Sequence[Goal] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Plain data of the run: isolation, clean-up, applications, where the time went, refusals."""
 
     @property
     def held(self) -> bool:
-        """Whether every check held and every objective was met, on whatever cluster."""
-        return self.verdict is Verdict.PASSED or self.message == STAND_IN
+        """Whether every check held and every objective was met, on whatever cluster and whether or not it was kept."""
+        return self.verdict is Verdict.PASSED or self.message in (STAND_IN, KEPT)
+
+    @property
+    def exit_code(self) -> int:
+        """Give the exit code of a command that ran it: 0 passed, 1 failed, 3 not known."""
+        return EXIT_CODES[self.verdict.value]
+
+    @property
+    def unheld(self) -> frozenset[str]:
+        """Name what did not hold: checks, and the step that broke it off. Of a twin these must name what it lacks."""
+        return frozenset(
+            [check.name for check in self.checks if check.ok is False] + ([self.broken] if self.broken else [])
+        )
 
     def body(self) -> dict[str, Any]:
         """Give the report as stable plain data. Simulated nodes run no workload, so times are of the control plane."""
@@ -62,6 +110,8 @@ class Report:
             "apiVersion": "secretsops.dev/v1",
             "kind": "DrillReport",
             "scenario": self.scenario,
+            "runId": self.run_id,
+            "twin": self.twin,
             "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "verdict": self.verdict.value,
             "message": self.message,
@@ -69,13 +119,15 @@ class Report:
             "controlPlaneRto": {
                 "fromDisruption": _rounded(line.from_disruption),
                 "fromDeclaration": _rounded(line.from_declaration),
-                "machineTime": _rounded(line.machine(REBUILD_STEPS)),
+                "machineTime": _rounded(line.machine),
                 "objective": self.rto_objective,
             },
             "rpo": {"seconds": _rounded(self.rpo), "objective": self.rpo_objective},
+            "objectives": [goal.body() for goal in self.goals],
             "checks": [{"name": check.name, "ok": check.ok, "message": check.message} for check in self.checks],
             "timeline": [_span(span) for span in line.spans],
             "marks": [{"name": mark.name, "at": round(mark.at, 3)} for mark in line.marks],
+            **self.details,
         }
 
     def text(self) -> str:
@@ -94,10 +146,11 @@ class Report:
             "",
             (
                 f"control-plane RTO {_shown(line.from_disruption)} from disruption, "
-                f"{_shown(line.from_declaration)} from declaration, {_shown(line.machine(REBUILD_STEPS))} machine time "
+                f"{_shown(line.from_declaration)} from declaration, {_shown(line.machine)} machine time "
                 f"(objective {self.rto_objective:g} s)"
             ),
             f"RPO {_shown(self.rpo)} (objective {self.rpo_objective:g} s)",
+            *(_told(goal) for goal in self.goals if goal.tier or goal.not_applicable),
             f"verdict: {self.verdict.value}" + (f": {self.message}" if self.message else ""),
         ]
         return "\n".join(rows) + "\n"
@@ -105,32 +158,54 @@ class Report:
 
 def judge(
     checks: Sequence[Check],
-    timeline: Timeline,
+    goals: Sequence[Goal],
     *,
-    rto: float,
-    rpo: float,
-    lost: float | None,
     broken: str = "",
+    unreached: str = "",
+    unproven: Sequence[str] = (),
     stand_in: bool = False,
 ) -> tuple[Verdict, str]:
     """Give the verdict and, unless it passed, why: a check that failed, an objective missed, something not known.
 
-    On a stand-in for a cluster the best is `inconclusive`, with the message STAND_IN when everything else held.
+    `unreached` says why the disaster never came: then nothing was rehearsed. `broken` is the step that failed after it.
+    `unproven` names what else had to be shown (clean-up) and was not. On a stand-in for a cluster the best is
+    `inconclusive`, with the message STAND_IN when everything else held.
     """
-    if broken:
-        return Verdict.FAILED, broken
+    if unreached:
+        return Verdict.INCONCLUSIVE, unreached
+    failure = broken or _failure(checks, goals)
+    if failure:
+        return Verdict.FAILED, failure
+    unknown = [check.name for check in checks if check.ok is None]
+    unknown += [goal.name for goal in goals if goal.met is None and not goal.not_applicable]
+    if unknown or not checks or not goals:
+        return Verdict.INCONCLUSIVE, f"not known: {', '.join(unknown) or 'anything'}"
+    others = [one for one in unproven if one != KEPT]
+    if others:
+        return Verdict.INCONCLUSIVE, f"not proven: {'; '.join(others)}"
+    if stand_in or unproven:
+        return Verdict.INCONCLUSIVE, STAND_IN if stand_in else KEPT
+    return Verdict.PASSED, ""
+
+
+def _failure(checks: Sequence[Check], goals: Sequence[Goal]) -> str:
     failed = [check.name for check in checks if check.ok is False]
     if failed:
-        return Verdict.FAILED, f"{', '.join(failed)} did not hold"
-    took = timeline.from_disruption
-    if took is not None and took > rto:
-        return Verdict.FAILED, f"recovery took {took:.1f} s, the objective is {rto:g} s"
-    if lost is not None and lost > rpo:
-        return Verdict.FAILED, f"{lost:.1f} s of changes were lost, the objective is {rpo:g} s"
-    unknown = [check.name for check in checks if check.ok is None]
-    if unknown or not checks or took is None or lost is None:
-        return Verdict.INCONCLUSIVE, f"not known: {', '.join(unknown) or 'recovery time or loss'}"
-    return (Verdict.INCONCLUSIVE, STAND_IN) if stand_in else (Verdict.PASSED, "")
+        return f"{', '.join(failed)} did not hold"
+    missed = [goal for goal in goals if goal.met is False]
+    return _missed(missed[0]) if missed else ""
+
+
+def _missed(goal: Goal) -> str:
+    of = f" of tier {goal.tier}" if goal.tier else ""
+    return f"{goal.name}{of} was {goal.measured or 0.0:.1f} s, the objective is {goal.objective:g} s"
+
+
+def _told(goal: Goal) -> str:
+    of = f" of tier {goal.tier}" if goal.tier else ""
+    if goal.not_applicable:
+        return f"{goal.name}{of} (objective {goal.objective:g} s): not applicable, {goal.not_applicable}"
+    return f"{goal.name}{of} {_shown(goal.measured)} (objective {goal.objective:g} s)"
 
 
 def _span(span: Span) -> dict[str, Any]:
@@ -140,6 +215,8 @@ def _span(span: Span) -> dict[str, Any]:
         "seconds": round(span.seconds, 3),
         "ok": span.ok,
     }
+    if span.phase:
+        found["phase"] = span.phase
     if span.message:
         found["message"] = span.message
     if span.parts:

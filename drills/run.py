@@ -1,431 +1,330 @@
-"""The spine of a drill: start a world, fill a cluster from Git, lose it, rebuild it, compare. Measured, fail closed.
+"""The spine of a drill: reach a state, prove isolation, let the disaster happen, recover, check, clean up.
 
-It runs the code of a real disaster: `install` prints what is applied, the controller comes up from its Deployment,
-`seal` seals, `escrow` backs up, `rebuild` rebuilds. Never here: arithmetic (`timeline.py`), judgement (`report.py`).
+It runs the code of a real disaster and fails closed: what was not reached, proven, checked or cleaned up never counts
+as passed. Never here: what a step does (`acts/`, `faults/`, `checks/`), arithmetic (`timeline.py`), judgement
+(`report.py`).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from drills import compare, estate
+from drills import cleaning, isolation
 from drills.display import Display
-from drills.report import Check, Report, judge
-from drills.sandbox.backend import Backend
+from drills.path import critical_path
+from drills.report import ABORTED, KEPT, SIMULATED, Check, Goal, Report, judge
+from drills.runs import Record
 from drills.sandbox.world import Sandbox
-from drills.scenario import Scenario, SealedEntry
-from drills.timeline import DECLARED, DISRUPTED, PROTECTED, RECOVERED, Mark, Span, Timeline
-from recovery.app import CONTROL_NAMESPACE
-from recovery.bootstrap import RebuildRequest, rebuild
-from recovery.bootstrap import Report as RebuildReport
-from recovery.escrow import restore_keys
-from recovery.events import AppEnded, Event, Stage, StageEnded, StageStarted, Waiting
-from recovery.walk import read_roots
-from secretsops.errors import ApiError, SecretsOpsError, Unreachable, WorldFailed
-from secretsops.files import write_atomic
-from secretsops.manifest import GroupVersionKind, Manifest, load_all
-from secretsops.ports import Cluster, ClusterTarget, Doors
-from secretsops.secret import Plaintext
-
-WHAT: Mapping[str, str] = {
-    "start": "a cluster, OpenBao, AWS and a Git server on loopback",
-    "install": "the controller, from the output of `secretsops install`",
-    "commit": "sealed Secrets and an app of apps, to Git",
-    "fill": "the cluster, from Git",
-    "escrow": "the sealing keys, to an age recipient; its identity stays outside",
-    "destroy": "the cluster: processes killed, data deleted",
-    "replace": "an empty cluster",
-    "rebuild": "keys from escrow, CRDs, controllers, secrets, applications, health",
-}
-T = TypeVar("T")
-LOST, NEW = "a", "b"
-PATIENCE = 60.0
-_SECRETSOPS = (sys.executable, "-m", "secretsops")
+from drills.scenario import Scenario, Step
+from drills.scene import Scene
+from drills.timeline import (
+    CHECKS,
+    CLEANUP,
+    DECLARED,
+    DISASTER,
+    DISRUPTED,
+    GIVEN,
+    ISOLATION,
+    RECOVER,
+    RECOVERED,
+    START,
+    Span,
+    Timeline,
+)
+from secretsops.errors import Refused, SecretsOpsError, WorldFailed
+from secretsops.ports import Doors
 
 
-@dataclass(slots=True, kw_only=True)
-class _State:
-    """What the steps leave for each other."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a drill is carried out. `keep` leaves the world standing, so that clean-up is not proven."""
 
-    certificate: Path
-    work: Path
-    escrow: Path
-    identity: Path
-    url: str = ""
-    before: compare.Picture | None = None
-    after: compare.Picture | None = None
-    keys_before: frozenset[str] = frozenset()
-    rebuilt: RebuildReport | None = None
-    install: list[Manifest] = field(default_factory=list)
+    run_id: str = ""
+    keep: bool = False
+    record: Record | None = field(default=None, compare=False)
 
 
 class Drill:
     """One drill while it runs; `run` carries it out."""
 
-    def __init__(self, scenario: Scenario, files: Traversable, *, doors: Doors, world: Sandbox, show: Display) -> None:
-        self.scenario, self.files, self.doors, self.world, self.show = scenario, files, doors, world, show
-        self._clock, self._zero, self._started = doors.clock, doors.clock.monotonic(), doors.clock.now()
-        self._hmac_key = os.urandom(32)
+    def __init__(
+        self,
+        scenario: Scenario,
+        files: Traversable,
+        *,
+        doors: Doors,
+        world: Sandbox,
+        show: Display,
+        options: Options | None = None,
+    ) -> None:
+        self.scenario, self.world, self.show = scenario, world, show
+        self.options = options or Options()
+        self.scene = Scene(scenario, files, doors=doors, world=world, show=show)
+        self._started = doors.clock.now()
         self._spans: list[Span] = []
-        self._marks: list[Mark] = []
-        self._parts: list[Span] = []
-        folder = world.folder / "drill"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._state = _State(
-            certificate=folder / "cert.pem",
-            work=folder / "repository",
-            escrow=folder / "off-cluster" / "escrow",
-            identity=folder / "off-cluster" / "identity.txt",
-        )
+        self._proofs: list[isolation.Proof] = []
+        self._cleaned: list[isolation.Proof] = []
+        self._stand_in = False
+        self._simulated = True
+        self._unreached = self._broken = self._broken_step = ""
 
     def run(self) -> Report:
-        """Carry the steps out up to the first that fails, make every check, and judge."""
-        # 1. Step after step. 2. Every check, also after a failure. 3. Judge.
-        acts: Mapping[str, Callable[[], None]] = {
-            "start": self._start,
-            "install": self._install,
-            "commit": self._commit,
-            "fill": self._fill,
-            "escrow": self._escrow,
-            "destroy": self._destroy,
-            "replace": self._replace,
-            "rebuild": self._rebuild_lost,
-        }
-        broken = ""
-        for step in self.scenario.steps:
-            broken = self._step(step, acts[step])
-            if broken:
-                break
-        checks = [self._check(name) for name in self.scenario.checks]
-        timeline = Timeline(spans=self._spans, marks=self._marks)
-        equal = all(check.ok is True for check in checks)
-        known = equal or all(check.ok is not None for check in checks)
+        """Carry the drill out up to the first step that fails, make every check, clean up, and judge.
+
+        Raises:
+            Refused: reason `Production`, before anything was done.
+        """
+        # 1. The state before. 2. Isolation. 3. Disaster and recovery. 4. Checks. 5. Clean-up. 6. Judge.
+        checks: list[Check] = []
+        try:
+            isolation.refuse_production(self.scene)
+            if self._reach():
+                self._rehearse()
+            checks = self._checks()
+        except KeyboardInterrupt:
+            self._unreached = ABORTED
+            checks = [Check(name=step.name, ok=None, message=ABORTED) for step in self.scenario.checks]
+        finally:
+            self._clean()
+        return self._judged(checks)
+
+    # --- phases ----------------------------------------------------------------------------------------
+
+    def _reach(self) -> bool:
+        """Start the world, reach the state that is given, look, prove isolation; whether the disaster may come."""
+        self._unreached = self._step("start", START, "clusters, OpenBao, AWS and a Git server on loopback", self._start)
+        for step in self.scenario.given:
+            self._unreached = self._unreached or self._act(step, GIVEN)
+        self._unreached = self._unreached or self._step(
+            "observe", GIVEN, "what there is before the disaster", self._observe
+        )
+        self._unreached = self._unreached or self._step(
+            "isolate", ISOLATION, "that the drill touches nothing else", self._isolate
+        )
+        return not self._unreached
+
+    def _rehearse(self) -> None:
+        """Let everything go wrong as told, then recover; stops at the first step that fails."""
+        zero = self.scene.now()
+        self.scene.apps.clear()
+        self.scene.waits.clear()
+        self.scene.rebuilt = None
+        self.scene.mark(DISRUPTED)
+        for step in self.scenario.disaster:
+            self.scene.clock.sleep(max(0.0, zero + step.at - self.scene.now()))
+            if self._failed(step, self._act(step, DISASTER)):
+                return
+        self.scene.mark(DECLARED)
+        for step in self.scenario.recover:
+            if self._failed(step, self._act(step, RECOVER)):
+                return
+        self.scene.mark(RECOVERED)
+
+    def _checks(self) -> list[Check]:
+        """Make every check, also after a failure; those of a disaster that never came are unknown."""
+        if self._unreached:
+            return [Check(name=step.name, ok=None, message="the disaster never came") for step in self.scenario.checks]
+        found: list[Check] = []
+
+        def all_of_them() -> None:
+            for step in self.scenario.checks:
+                found.append(self._check(step))
+                self.show.line(f"{step.name}: {found[-1].message}")
+
+        self._step("check", CHECKS, "what came back", all_of_them)
+        return found
+
+    def _clean(self) -> None:
+        """End the world and see that nothing is left; a second Ctrl-C does not stop it."""
+        self._stand_in, self._simulated = self.world.stand_in, cleaning.simulated(self.scene)
+        with contextlib.suppress(KeyboardInterrupt):
+            self._step("clean up", CLEANUP, "nothing stays behind", self._clean_up)
+
+    # --- what phases are made of -----------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self.scene.start()
+        if self.options.record:
+            self.options.record.note(processes=[self.world.supervisor_pid])
+
+    def _observe(self) -> None:
+        names = [one.name for one in self.scenario.spec.world.clusters if one.role == "source"]
+        for name in names:
+            self.scene.before[name] = self.scene.timed(f"picture of {name}", partial(self.scene.look, name))
+
+    def _isolate(self) -> None:
+        self._proofs = isolation.prove(self.scene)
+        for proof in self._proofs:
+            self.show.line(f"{proof.name}: {proof.message}")
+        wrong = [proof for proof in self._proofs if proof.ok is not True]
+        if wrong:
+            raise Refused("; ".join(f"{one.name}: {one.message}" for one in wrong), reason="NotIsolated")
+
+    def _clean_up(self) -> None:
+        self._cleaned = cleaning.clean(self.scene, keep=self.options.keep)
+        wrong = [proof for proof in self._cleaned if proof.ok is not True]
+        if wrong and not self.options.keep:
+            raise WorldFailed("; ".join(f"{one.name}: {one.message}" for one in wrong), reason="NotCleanedUp")
+
+    def _act(self, step: Step, phase: str) -> str:
+        """Carry a step out; gives what broke, "" when nothing did or it was refused as it had to be."""
+        told: list[str] = []
+
+        def act() -> None:
+            try:
+                told.append(step.kind.act(self.scene, step.parameters) or "")
+            except SecretsOpsError as error:
+                if not step.refused or error.reason != step.refused:
+                    raise
+                self.scene.refusals[step.name] = error.reason
+                told.append(f"refused as it has to be: {error.message}")
+            else:
+                if step.refused:
+                    raise WorldFailed(f"it was not refused for {step.refused}", reason="NotRefused")
+
+        return self._step(step.name, phase, step.kind.about, act, told)
+
+    def _failed(self, step: Step, broken: str) -> bool:
+        if broken:
+            self._broken, self._broken_step = broken, step.name
+        return bool(broken)
+
+    def _check(self, step: Step) -> Check:
+        try:
+            ok, message = step.kind.act(self.scene, step.parameters)
+        except SecretsOpsError as error:
+            return Check(name=step.name, ok=None, message=f"{error.message} ({error.reason})")
+        return Check(name=step.name, ok=ok, message=message)
+
+    def _step(self, name: str, phase: str, what: str, act: Callable[[], None], told: Sequence[str] = ()) -> str:
+        """Carry something out and measure it; gives what broke, "" when nothing did."""
+        self.show.begin(name, what)
+        self._tell(event="begin", step=name, phase=phase, what=what)
+        self.scene.parts, start, broken = [], self.scene.now(), ""
+        try:
+            act()
+        except SecretsOpsError as error:
+            broken = f"{name}: {error.message} ({error.reason})"
+        except KeyboardInterrupt:
+            broken = f"{name}: {ABORTED}"
+            raise
+        finally:
+            message = broken or next(iter(told), "")
+            span = Span(name=name, start=start, end=self.scene.now(), ok=not broken, message=message,
+                        parts=list(self.scene.parts), phase=phase)  # fmt: skip
+            self._spans.append(span)
+            self.show.end(name, seconds=span.seconds, ok=span.ok, message=message or what)
+            self._tell(event="end", step=name, phase=phase, ok=span.ok, seconds=round(span.seconds, 3), message=message)
+        return broken
+
+    def _tell(self, **facts: Any) -> None:
+        if self.options.record:
+            self.options.record.event(**facts)
+
+    # --- judging ---------------------------------------------------------------------------------------
+
+    def _judged(self, checks: list[Check]) -> Report:
+        timeline = Timeline(spans=self._spans, marks=self.scene.marks)
+        data = [check for check, step in zip(checks, self.scenario.checks, strict=True) if step.kind.proves_data]
+        equal = all(check.ok is True for check in data)
+        known = bool(data) and all(check.ok is not None for check in data)
         lost = timeline.lost(equal=equal) if known else None
-        goals = self.scenario.objectives
-        verdict, message = judge(checks, timeline, rto=goals.rto, rpo=goals.rpo, lost=lost, broken=broken,
-                                 stand_in=self.world.stand_in)  # fmt: skip
+        goals = self._goals(timeline, lost)
+        objectives = self.scenario.spec.objectives
+        cleaned = [f"{one.name}: {one.message}" for one in self._cleaned if one.ok is not True]
+        if not self._cleaned:
+            cleaned = ["clean-up"]
+        verdict, message = judge(
+            checks,
+            goals,
+            broken=self._broken,
+            unreached=self._unreached,
+            unproven=[KEPT] if self.options.keep and not self._unreached else cleaned,
+            stand_in=self._stand_in,
+        )
         return Report(
             scenario=self.scenario.name,
             started=self._started,
             verdict=verdict,
             message=message,
-            backend="embedded" if self.world.stand_in else "control-plane",
-            rto_objective=goals.rto,
-            rpo_objective=goals.rpo,
+            backend="embedded" if self._stand_in else "control-plane",
+            rto_objective=objectives.control_plane_rto,
+            rpo_objective=objectives.rpo,
             rpo=lost,
             checks=checks,
             timeline=timeline,
+            run_id=self.options.run_id,
+            twin=self.scenario.is_twin,
+            broken=self._broken_step,
+            goals=goals,
+            details=self._details(),
         )
 
-    # --- steps -----------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        parts: Mapping[str, Callable[[], object]] = {
-            "OpenBao": self.world.openbao,
-            "AWS": self.world.aws,
-            "Git": self.world.git,
-            "cluster": lambda: self._ready_for_pods(LOST),
-        }
-        with ThreadPoolExecutor(max_workers=len(parts)) as pool:
-            for done in [pool.submit(self._timed, name, start) for name, start in parts.items()]:
-                done.result()
-        for entry in self.scenario.stores:
-            values = {name: estate.made_up().reveal().decode() for name in entry.values}
-            if entry.store == "vault":
-                self.world.openbao().write(entry.key, values)
-            else:
-                self.world.aws().put_secret(entry.key, _json(values))
-
-    def _install(self) -> None:
-        request = RebuildRequest(roots=(), install=self._manifests(), until=Stage.CONTROLLERS, patience=PATIENCE)
-        self._rebuild(LOST, request)
-
-    def _commit(self) -> None:
-        state, repository = self._state, self.world.git().create("estate")
-        state.url = repository.url
-        addresses = {"repo": state.url, "vault": self.world.openbao().url, "region": self.world.aws().region}
-        estate.fill(self.files / self.scenario.estate, state.work, addresses)
-        self._timed("fetch certificate", lambda: estate.fetch_certificate(self._cluster_at(LOST), state.certificate))
-        for entry in self.scenario.sealed:
-            name = f"seal {entry.namespace}/{entry.name} ({entry.scope})"
-            act = partial(estate.seal, entry, self._values(entry), state.certificate, state.work / entry.file)
-            self._timed(name, act)
-        self._timed("push", lambda: estate.commit(state.work, state.url, "The estate"))
-
-    def _fill(self) -> None:
-        roots, pins = read_roots(self.doors.git(), self._state.url, "main", self.scenario.root)
-        self._rebuild(LOST, RebuildRequest(roots=roots, pins=pins, install=self._namespaces(), patience=PATIENCE))
-
-    def _escrow(self) -> None:
-        state = self._state
-        state.identity.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        identity, recipient = self.doors.age().generate()
-        write_atomic(state.identity, identity.reveal() + b"\n", mode=0o600)
-        kubeconfig = str(self._cluster_at(LOST))
-        self._timed(
-            "back up",
-            lambda: _secretsops(
-                "escrow", "create", "--recipient", recipient, "--to", str(state.escrow), "--kubeconfig", kubeconfig
-            ),
-        )
-        self._timed(
-            "prove",
-            lambda: _secretsops(
-                *("escrow", "verify", "--from", str(state.escrow), "--identity", str(state.identity)),
-                *("--kubeconfig", kubeconfig),
-            ),
-        )
-        self._mark(PROTECTED)
-
-    def _destroy(self) -> None:
-        cluster, plane = self._door(LOST), self.world.clusters[LOST]
-        self._state.before = self._timed("picture", lambda: self._picture(cluster))
-        self._state.keys_before = _sealing_keys(self._state.before)
-        self._keep_evidence(plane)
-        self._mark(DISRUPTED)
-        plane.destroy()
-        try:
-            cluster.raw("GET", "/readyz")
-        except Unreachable:
-            self._mark(DECLARED)
-            return
-        raise WorldFailed("the cluster still answers", reason="NotDestroyed")
-
-    def _replace(self) -> None:
-        self._ready_for_pods(NEW)
-
-    def _rebuild_lost(self) -> None:
-        state = self._state
-        roots, pins = read_roots(self.doors.git(), state.url, "main", self.scenario.root)
-        identities = [Plaintext(state.identity.read_bytes())]
-        request = RebuildRequest(
-            roots=roots,
-            pins=pins,
-            install=[*self._namespaces(), *self._manifests()],
-            restore_keys=restore_keys(self.doors.sink(str(state.escrow)), self.doors.age(), identities),
-            journal=self.world.folder / "drill" / "journal",
-            patience=PATIENCE,
-        )
-        state.rebuilt = self._rebuild(NEW, request)
-        self._mark(RECOVERED)
-
-    # --- checks ----------------------------------------------------------------------------------------
-
-    def _check(self, name: str) -> Check:
-        checks: Mapping[str, Callable[[], tuple[bool, str]]] = {
-            "secrets-equal": self._secrets_equal,
-            "applications-healthy": self._applications_healthy,
-            "objects-equal": self._objects_equal,
-            "keys-equal": self._keys_equal,
-        }
-        if self._state.rebuilt is None:
-            return Check(name=name, ok=None, message="nothing was rebuilt")
-        try:
-            ok, message = checks[name]()
-        except SecretsOpsError as error:
-            return Check(name=name, ok=None, message=f"{error.message} ({error.reason})")
-        return Check(name=name, ok=ok, message=message)
-
-    def _secrets_equal(self) -> tuple[bool, str]:
-        before, after = self._pictures()
-        differing = compare.differing_secrets(before, after)
-        return not differing and bool(before.secrets), _told(differing, f"{len(before.secrets)} Secrets, all equal")
-
-    def _applications_healthy(self) -> tuple[bool, str]:
-        assert self._state.rebuilt is not None
-        apps = self._state.rebuilt.apps
-        sick = [f"{app.app} is {app.health or 'unknown'}" for app in apps if not app.ok or app.health != "Healthy"]
-        return not sick and bool(apps), _told(sick, f"{len(apps)} applications, all Healthy")
-
-    def _objects_equal(self) -> tuple[bool, str]:
-        before, after = self._pictures()
-        differing = compare.differing_objects(before, after)
-        return not differing and bool(before.objects), _told(differing, f"{len(before.objects)} objects, all there")
-
-    def _keys_equal(self) -> tuple[bool, str]:
-        _, after = self._pictures()
-        keys, found = self._state.keys_before, _sealing_keys(after)
-        differing = [f"{name} was lost" for name in sorted(keys - found)]
-        differing += [f"{name} was made anew" for name in sorted(found - keys)]
-        return not differing and bool(keys), _told(differing, f"{len(keys)} sealing key(s), none new")
-
-    def _pictures(self) -> tuple[compare.Picture, compare.Picture]:
-        state = self._state
-        if state.after is None:
-            state.after = self._picture(self._door(NEW))
-        if state.before is None:
-            raise WorldFailed("there is no picture of the lost cluster", reason="NoPicture")
-        return state.before, state.after
-
-    # --- what steps are made of ------------------------------------------------------------------------
-
-    def _step(self, name: str, act: Callable[[], None]) -> str:
-        """Carry a step out and measure it; gives what broke, "" when nothing did."""
-        self.show.begin(name, WHAT[name])
-        self._parts, start, broken = [], self._now(), ""
-        try:
-            act()
-        except SecretsOpsError as error:
-            broken = f"{name}: {error.message} ({error.reason})"
-        span = Span(name=name, start=start, end=self._now(), ok=not broken, message=broken, parts=list(self._parts))
-        self._spans.append(span)
-        self.show.end(name, seconds=span.seconds, ok=span.ok, message=broken or WHAT[name])
-        return broken
-
-    def _timed(self, name: str, act: Callable[[], T]) -> T:
-        start = self._now()
-        result = act()
-        self._parts.append(Span(name=name, start=start, end=self._now(), ok=True))
-        self.show.line(f"{name} ({self._now() - start:.1f} s)")
-        return result
-
-    def _rebuild(self, name: str, request: RebuildRequest) -> RebuildReport:
-        observer = _Observer(self.show)
-        zero = self._now()
-        report = rebuild(
-            request,
-            cluster=self._door(name),
-            git=self.doors.git(),
-            renderer=self.doors.renderer(),
-            clock=self._clock,
-            observer=observer,
-        )
-        for stage in report.stages:
-            start = zero + stage.at
-            part = Span(
-                name=stage.stage.label, start=start, end=start + stage.seconds, ok=stage.ok, message=stage.message
+    def _goals(self, timeline: Timeline, lost: float | None) -> list[Goal]:
+        wanted, simulated = self.scenario.spec.objectives, SIMULATED if self._simulated else ""
+        whole = timeline.from_disruption
+        found = [
+            Goal(name="controlPlaneRto", tier="", objective=wanted.control_plane_rto, measured=whole),
+            Goal(name="rpo", tier="", objective=wanted.rpo, measured=lost),
+        ]
+        if wanted.service_rto is not None:
+            found.append(
+                Goal(name="serviceRto", tier="", objective=wanted.service_rto, measured=whole, not_applicable=simulated)
             )
-            self._parts.append(part)
-        if not report.ok:
-            failed = [f"{stage.stage.label}: {stage.message}" for stage in report.stages if not stage.ok]
-            raise WorldFailed("; ".join(failed) or "an application failed", reason="RebuildFailed")
-        return report
+        if wanted.mtd is not None:
+            checked = [span.end for span in timeline.spans if span.phase == CHECKS]
+            start = timeline.at(DISRUPTED)
+            measured = checked[-1] - start if checked and start is not None and whole is not None else None
+            found.append(Goal(name="mtd", tier="", objective=wanted.mtd, measured=measured))
+        for tier in wanted.tiers:
+            measured = self._tier(tier.applications, timeline)
+            if tier.control_plane_rto is not None:
+                found.append(
+                    Goal(name="controlPlaneRto", tier=tier.name, objective=tier.control_plane_rto, measured=measured)
+                )
+            if tier.service_rto is not None:
+                found.append(
+                    Goal(
+                        name="serviceRto",
+                        tier=tier.name,
+                        objective=tier.service_rto,
+                        measured=measured,
+                        not_applicable=simulated,
+                    )
+                )
+        return found
 
-    def _ready_for_pods(self, name: str) -> Backend:
-        plane = self.world.cluster(name, audit=True)
-        aws = self.world.aws()
-        self.world.pods(plane, {"AWS_ENDPOINT_URL": aws.url, "AWS_REGION": aws.region})
-        return plane
+    def _tier(self, applications: Sequence[str], timeline: Timeline) -> float | None:
+        """Give the time from the disruption until the last of some applications was healthy, None unknown."""
+        start, apps = timeline.at(DISRUPTED), self.scene.apps
+        ends = [apps[name].ended for name in applications if name in apps and apps[name].ok]
+        if start is None or len(ends) != len(applications):
+            return None
+        return max((end - start for end in ends if end is not None), default=None)
 
-    def _values(self, entry: SealedEntry) -> Mapping[str, Plaintext]:
-        """Give what is sealed: the login of a store, or values made up."""
-        if entry.source == "vault":
-            return dict.fromkeys(entry.keys, Plaintext(self.world.openbao().token.encode()))
-        if entry.source == "aws":
-            aws = self.world.aws()
-            login = {"id": aws.access_key, "secret": aws.secret_key}
-            return {key: Plaintext(login[key].encode()) for key in entry.keys}
-        return {key: estate.made_up() for key in entry.keys}
-
-    def _manifests(self) -> list[Manifest]:
-        """Give what a person would apply: the output of the command, nothing else."""
-        if not self._state.install:
-            self._state.install = load_all(_secretsops("install").encode(), source="secretsops install")
-        return self._state.install
-
-    def _namespaces(self) -> list[Manifest]:
-        return [Manifest({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CONTROL_NAMESPACE}})]
-
-    def _picture(self, cluster: Cluster) -> compare.Picture:
-        return compare.picture(_everything(cluster), key=self._hmac_key)
-
-    def _keep_evidence(self, plane: Backend) -> None:
-        """Keep what the lost cluster's Pods said and what its API server was asked; the rest goes with it."""
-        kept = self.world.folder / "drill" / "evidence" / plane.name
-        kept.mkdir(parents=True, exist_ok=True)
-        for log in sorted((plane.folder / "pods").glob("*/container.log")):
-            shutil.copyfile(log, kept / f"{log.parent.name}.log")
-        if plane.audit_log is not None and plane.audit_log.is_file():
-            shutil.copyfile(plane.audit_log, kept / "audit.log")
-
-    def _door(self, name: str) -> Cluster:
-        return self.doors.cluster(ClusterTarget(kubeconfig=str(self._cluster_at(name)), user_agent="secretsops-drill"))
-
-    def _cluster_at(self, name: str) -> Path:
-        return self.world.clusters[name].kubeconfig
-
-    def _now(self) -> float:
-        return self._clock.monotonic() - self._zero
-
-    def _mark(self, name: str) -> None:
-        self._marks.append(Mark(name=name, at=self._now()))
-
-
-class _Observer:
-    """Shows what a rebuild tells."""
-
-    def __init__(self, show: Display) -> None:
-        self._show = show
-
-    def event(self, event: Event) -> None:
-        match event:
-            case StageStarted(stage=stage):
-                self._show.line(stage.label)
-            case StageEnded(stage=stage, ok=False, message=message):
-                self._show.line(f"{stage.label} FAILED: {message}")
-            case AppEnded(app=app, ok=ok, message=message):
-                self._show.line(f"{app}: {'' if ok else 'FAILED: '}{message}")
-            case Waiting(app=app, reasons=reasons):
-                self._show.line(f"{app + ': ' if app else ''}waiting for {'; '.join(reasons[:2])}")
-            case _:
-                return
-
-
-_OMITTED_RESOURCES = frozenset({"componentstatuses", "bindings"})
-
-
-def _everything(cluster: Cluster) -> Iterator[Manifest]:
-    """Give every object a cluster lists, each once, whatever number of versions its kind is served in."""
-    seen: set[tuple[str, str]] = set()
-    for resource in cluster.resources(refresh=True):
-        kind = (resource.kind.group, resource.kind.kind)
-        if "list" not in resource.verbs or kind in seen or resource.plural in _OMITTED_RESOURCES:
-            continue
-        seen.add(kind)
-        if resource.kind.kind not in compare.OMITTED_KINDS:
-            yield from _listed(cluster, resource.kind)
-
-
-def _listed(cluster: Cluster, kind: GroupVersionKind) -> Sequence[Manifest]:
-    try:
-        return cluster.list(kind)
-    except ApiError as error:
-        if error.code == 405:
-            return []
-        raise
-
-
-def _sealing_keys(picture: compare.Picture) -> frozenset[str]:
-    return frozenset(f"{key.namespace}/{key.name}" for key in picture.secrets if "sealed-secrets-key" in key.name)
-
-
-def _secretsops(*arguments: str) -> str:
-    """Run one of our own commands as a person would and give its output; raises with what it said."""
-    done = subprocess.run([*_SECRETSOPS, *arguments], capture_output=True, text=True, timeout=60.0, check=False)
-    if done.returncode:
-        said = " ".join(done.stderr.strip().splitlines()[:3])
-        raise WorldFailed(f"secretsops {' '.join(arguments[:2])}: {said}", reason="CommandFailed")
-    return done.stdout
-
-
-def _told(differing: Sequence[str], well: str) -> str:
-    if not differing:
-        return well
-    more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
-    return "; ".join(differing[:5]) + more
-
-
-def _json(values: Mapping[str, str]) -> str:
-    import json
-
-    return json.dumps(values)
+    def _details(self) -> Mapping[str, Any]:
+        return {
+            "hypothesis": self.scenario.spec.hypothesis or self.scenario.spec.description,
+            "isolation": [{"name": one.name, "ok": one.ok, "message": one.message} for one in self._proofs],
+            "transforms": list(isolation.TRANSFORMS) if self._simulated else [],
+            "cleanup": [{"name": one.name, "ok": one.ok, "message": one.message} for one in self._cleaned],
+            "refusals": dict(self.scene.refusals),
+            "revisions": {app.app: app.revision for app in self.scene.apps.values()},
+            "applications": [
+                {
+                    "application": app.app, "started": round(app.started, 3),
+                    "ended": None if app.ended is None else round(app.ended, 3), "ok": app.ok, "objects": app.objects,
+                    "waves": [{"phase": phase, "wave": wave, "at": round(at, 3)} for phase, wave, at in app.waves],
+                }
+                for app in self.scene.apps.values()
+            ],
+            "waits": [
+                {"at": round(wait.start, 3), "seconds": round(wait.seconds, 3), "stage": wait.stage, "for": wait.what}
+                for wait in critical_path(self.scene.waits)
+            ],
+        }  # fmt: skip

@@ -11,10 +11,15 @@ from dataclasses import dataclass
 PROTECTED, DISRUPTED, DECLARED, RECOVERED = "protected", "disrupted", "declared", "recovered"
 """The marks everything is measured between: last state safe in Git and escrow; lost; rebuild ordered; healthy again."""
 
+START, GIVEN, ISOLATION, DISASTER, RECOVER, CHECKS, CLEANUP = (
+    "start", "given", "isolation", "disaster", "recover", "checks", "cleanup",
+)  # fmt: skip
+"""The phases of a drill, in order."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One step of the drill: from `start` to `end`. `machine` steps need nobody."""
+    """One step of the drill: from `start` to `end`. `phase` is the section of the scenario that it belongs to."""
 
     name: str
     start: float
@@ -22,6 +27,7 @@ class Span:
     ok: bool
     message: str = ""
     parts: Sequence[Span] = ()
+    phase: str = ""
 
     @property
     def seconds(self) -> float:
@@ -64,9 +70,10 @@ class Timeline:
         """Give the recovery time from the order to rebuild: detection and decision left out."""
         return self.between(DECLARED, RECOVERED)
 
-    def machine(self, names: Sequence[str]) -> float:
-        """Give the time that steps took, added up: what a run without pauses would need."""
-        return sum(span.seconds for span in self.spans if span.name in names)
+    @property
+    def machine(self) -> float:
+        """Give the time that the steps of the recovery took, added up: what a run without pauses would need."""
+        return sum(span.seconds for span in self.spans if span.phase == RECOVER)
 
     def lost(self, *, equal: bool) -> float | None:
         """Give how much was lost in seconds of changes: none where everything alive is there again.

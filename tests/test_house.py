@@ -32,7 +32,7 @@ SPINES = {
     "controllers.sealed_secrets": {"secretsops.sealing.sealed", "secretsops.ownership"},
     "controllers.external_secrets": {"secretsops.external.model", "secretsops.external.render"},
     "recovery.sync": {"recovery.argo", "recovery.render", "recovery.plan"},
-    "drills.run": {"drills.scenario", "drills.timeline", "drills.report", "drills.compare"},
+    "drills.run": {"drills.scenario", "drills.scene", "drills.isolation", "drills.timeline", "drills.report"},
     "secretsops.escrow.backup": {"secretsops.escrow.bundle", "secretsops.escrow.index"},
 }
 """Each use case is one spine that imports its ribs directly (house rule; read one file, see the whole line)."""
@@ -41,6 +41,7 @@ RIBS = (
     {"secretsops.sealing.sealed", "secretsops.external.render", "secretsops.external.select", "secretsops.ownership"},
     {"recovery.argo", "recovery.render", "recovery.diff", "recovery.health", "recovery.order"},
     {"drills.scenario", "drills.compare", "drills.report", "drills.display"},
+    {"drills.acts.estates", "drills.acts.recovery", "drills.faults.clusters", "drills.checks.clusters"},
     {"secretsops.escrow.bundle", "secretsops.adapters.age", "secretsops.adapters.sinks"},
 )
 """Ribs of one line: none imports another, they meet in their spine and share only nouns."""

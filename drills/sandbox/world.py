@@ -48,7 +48,8 @@ class Sandbox:
     ) -> None:
         self._kind = kind
         self._journals = journals
-        self._goes = folder is None if keep is None else not keep
+        self.goes = folder is None if keep is None else not keep
+        """Whether the folder is deleted when the world is closed."""
         self.folder = folder or Path(tempfile.mkdtemp(prefix="secretsops-sandbox-"))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.clusters: dict[str, Backend] = {}
@@ -170,13 +171,13 @@ class Sandbox:
             self._processes.close()
         self.clusters, self._agents, self._git, self._processes = {}, {}, None, None
         self._openbao = self._aws = None
-        if self._goes:
+        if self.goes:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _supervised(self) -> Processes:
         with self._locks["processes"]:
             if self._processes is None:
                 self._processes = Processes(self.folder / "processes")
-                if self._goes:
+                if self.goes:
                     self._processes.remove_at_end(self.folder)
             return self._processes

@@ -1,4 +1,4 @@
-"""The pure parts of a drill: strict scenarios, three clocks, pictures without values, verdicts that fail closed."""
+"""The pure parts of a drill: three clocks, pictures without values, verdicts that fail closed; its commands."""
 
 from __future__ import annotations
 
@@ -8,54 +8,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from drills.cli import shipped, shipped_files
 from drills.compare import differing_objects, differing_secrets, picture
-from drills.report import STAND_IN, Check, Report, Verdict, judge
-from drills.scenario import read_scenario
-from drills.timeline import DECLARED, DISRUPTED, PROTECTED, RECOVERED, Mark, Span, Timeline
-from secretsops.errors import InvalidManifest
+from drills.report import KEPT, SIMULATED, STAND_IN, Check, Goal, Report, Verdict, judge
+from drills.timeline import CHECKS, DECLARED, DISRUPTED, PROTECTED, RECOVER, RECOVERED, Mark, Span, Timeline
 from secretsops.manifest import Manifest
-
-GOOD = shipped("cluster-lost")[0].decode()
-
-
-def test_the_shipped_scenarios_read() -> None:
-    """Each of them, and each has its estate beside it."""
-    names = [file.name for file in shipped_files().iterdir() if file.name.endswith(".yaml")]
-    assert names
-    for name in names:
-        text, source = shipped(name.removesuffix(".yaml"))
-        scenario = read_scenario(text, source=source)
-        assert shipped_files().joinpath(scenario.estate).joinpath(scenario.root).is_file()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("kind: Drill", "kind: Dril", "Drill"),
-        ("  estate:", "  estates: x\n  estate:", "unknown field 'estates'"),
-        ("checks: [secrets-equal", "checks: [secret-equal", "'secret-equal' is none of"),
-        ("scope: strict", "scope: wide", "sealed[0]"),
-        ("rto: 90s", "rto: soon", "objectives.rto"),
-        ("file: shop/db-sealed.yaml", "file: ../../etc/passwd", "no relative path"),
-        ("[start, install, commit", "[install, start, commit", "out of order"),
-        ("replace, rebuild]", "replace]", "rebuilds something"),
-        ("keys: [token]", "keys: {token: x}", "should be a list"),
-    ],
-)
-def test_what_is_misspelt_is_refused(old: str, new: str, words: str) -> None:
-    """A check that nobody makes must not count as passed; the place is named."""
-    assert old in GOOD
-    with pytest.raises(InvalidManifest) as caught:
-        read_scenario(GOOD.replace(old, new, 1).encode(), source="x.yaml")
-    assert words in caught.value.message
 
 
 def _timeline(**at: float) -> Timeline:
-    spans = [Span(name="replace", start=20, end=25, ok=True), Span(name="rebuild", start=40, end=52, ok=True)]
+    spans = [
+        Span(name="replace", start=20, end=25, ok=True, phase=RECOVER),
+        Span(name="rebuild", start=40, end=52, ok=True, phase=RECOVER),
+        Span(name="check", start=52, end=60, ok=True, phase=CHECKS),
+    ]
     return Timeline(spans=spans, marks=[Mark(name=name, at=when) for name, when in at.items()])
 
 
@@ -65,7 +33,7 @@ WHOLE = {PROTECTED: 5.0, DISRUPTED: 10.0, DECLARED: 18.0, RECOVERED: 52.0}
 def test_three_clocks() -> None:
     """From disruption, from declaration, and the machine's own time."""
     line = _timeline(**WHOLE)
-    assert (line.from_disruption, line.from_declaration, line.machine(("replace", "rebuild"))) == (42.0, 34.0, 17.0)
+    assert (line.from_disruption, line.from_declaration, line.machine) == (42.0, 34.0, 17.0)
     assert (line.lost(equal=True), line.lost(equal=False)) == (0.0, 5.0)
 
 
@@ -77,28 +45,34 @@ def test_an_unknown_time_is_no_time() -> None:
 
 
 OK, NO, UNKNOWN = (Check(name="c", ok=state, message="") for state in (True, False, None))
+MET, MISSED, OPEN = (Goal(name="rpo", tier="", objective=1, measured=found) for found in (0.5, 2.0, None))
+BESIDE = Goal(name="serviceRto", tier="", objective=1, measured=None, not_applicable=SIMULATED)
 
 
 @pytest.mark.parametrize(
-    ("checks", "marks", "lost", "broken", "verdict"),
+    ("checks", "goals", "options", "verdict"),
     [
-        ([OK], WHOLE, 0.0, "", Verdict.PASSED),
-        ([OK, NO], WHOLE, 0.0, "", Verdict.FAILED),
-        ([OK, UNKNOWN], WHOLE, 0.0, "", Verdict.INCONCLUSIVE),
-        ([NO, UNKNOWN], WHOLE, 0.0, "", Verdict.FAILED),
-        ([], WHOLE, 0.0, "", Verdict.INCONCLUSIVE),
-        ([OK], {DISRUPTED: 1.0}, 0.0, "", Verdict.INCONCLUSIVE),
-        ([OK], WHOLE, None, "", Verdict.INCONCLUSIVE),
-        ([OK], {**WHOLE, RECOVERED: 200.0}, 0.0, "", Verdict.FAILED),
-        ([OK], WHOLE, 1.0, "", Verdict.FAILED),
-        ([OK], WHOLE, 0.0, "rebuild: no", Verdict.FAILED),
+        ([OK], [MET], {}, Verdict.PASSED),
+        ([OK], [MET, BESIDE], {}, Verdict.PASSED),
+        ([OK, NO], [MET], {}, Verdict.FAILED),
+        ([OK, UNKNOWN], [MET], {}, Verdict.INCONCLUSIVE),
+        ([NO, UNKNOWN], [MET], {}, Verdict.FAILED),
+        ([], [MET], {}, Verdict.INCONCLUSIVE),
+        ([OK], [], {}, Verdict.INCONCLUSIVE),
+        ([OK], [MET, OPEN], {}, Verdict.INCONCLUSIVE),
+        ([OK], [MET, MISSED], {}, Verdict.FAILED),
+        ([OK], [MET], {"broken": "rebuild: no"}, Verdict.FAILED),
+        ([OK], [MET], {"unreached": "install: no"}, Verdict.INCONCLUSIVE),
+        ([OK], [MET], {"unproven": ["clean-up"]}, Verdict.INCONCLUSIVE),
+        ([OK], [MET], {"unproven": [KEPT]}, Verdict.INCONCLUSIVE),
+        ([NO], [MET], {"unproven": ["clean-up"]}, Verdict.FAILED),
     ],
 )
 def test_verdicts_fail_closed(
-    checks: list[Check], marks: dict[str, float], lost: float | None, broken: str, verdict: Verdict
+    checks: list[Check], goals: list[Goal], options: dict[str, Any], verdict: Verdict
 ) -> None:
-    """Passed only when every check held, every objective was met and everything is known."""
-    found, message = judge(checks, _timeline(**marks), rto=90, rpo=0, lost=lost, broken=broken)
+    """Passed only when every check held, every objective was met, and everything is known and proven."""
+    found, message = judge(checks, goals, **options)
     assert found is verdict
     assert bool(message) is (verdict is not Verdict.PASSED)
 
@@ -136,10 +110,8 @@ def test_pictures_leave_out_what_is_made_anew() -> None:
 
 def test_a_stand_in_proves_nothing() -> None:
     """On the embedded cluster the best verdict is inconclusive; what failed there has failed."""
-    line = _timeline(disrupted=0.0, declared=0.0, recovered=1.0)
-    verdict, message = judge([OK], line, rto=90, rpo=0, lost=0.0, stand_in=True)
-    assert (verdict, message) == (Verdict.INCONCLUSIVE, STAND_IN)
-    assert judge([NO], line, rto=90, rpo=0, lost=0.0, stand_in=True)[0] is Verdict.FAILED
+    assert judge([OK], [MET], stand_in=True) == (Verdict.INCONCLUSIVE, STAND_IN)
+    assert judge([NO], [MET], stand_in=True)[0] is Verdict.FAILED
 
 
 def test_a_report_says_the_same_as_text_and_as_json() -> None:

@@ -36,13 +36,13 @@ def test_the_demo_needs_no_control_plane(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     body = json.loads(report.read_text())
     assert (body["backend"], body["verdict"], body["message"]) == ("embedded", "inconclusive", STAND_IN)
-    assert [check["ok"] for check in body["checks"]] == [True] * 4
+    assert [check["ok"] for check in body["checks"]] == [True] * 5
     ended = body["timeline"][-1]
     assert ended["at"] + ended["seconds"] < 60
 
 
 def test_a_drill_on_the_stand_in_has_not_passed(tmp_path: Path) -> None:
-    """What has to be proven is proven on a real control plane: exit code 1."""
+    """What has to be proven is proven on a real control plane: exit code 3."""
     command = [
         sys.executable,
         "-m",
