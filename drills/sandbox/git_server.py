@@ -5,6 +5,8 @@ Protocol: the CGI of git-http-backend(1) behind a threading HTTP server. Never h
 
 from __future__ import annotations
 
+import base64
+import hmac
 import http.server
 import os
 import shutil
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from secretsops.errors import UsageError, WorldFailed
+from secretsops.secret import Plaintext
 
 _PLAIN = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
 """The user's own Git configuration (templates, hooks, signing) has no say here."""
@@ -54,13 +57,13 @@ class GitServer:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._git = git
         self._server = _Server(("127.0.0.1", 0), _Backend)
-        self._server.root, self._server.git = folder, git
+        self._server.root, self._server.git, self._server.logins = folder, git, {}
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="git-server", daemon=True)
         self._thread.start()
 
-    def create(self, name: str) -> Repository:
-        """Make an empty bare repository with the default branch `main`.
+    def create(self, name: str, *, login: tuple[str, Plaintext] | None = None) -> Repository:
+        """Make an empty bare repository with the default branch `main`; with a login it is private (basic auth).
 
         Raises:
             UsageError: the name is not a plain path. WorldFailed: Git failed.
@@ -78,6 +81,9 @@ class GitServer:
         )
         if done.returncode:
             raise WorldFailed(f"git init failed: {done.stderr.strip()}", reason="GitFailed")
+        if login is not None:
+            pair = base64.b64encode(f"{login[0]}:".encode() + login[1].reveal())
+            self._server.logins[f"/{path.relative_to(self.folder)}"] = Plaintext(b"Basic " + pair)
         return Repository(url=f"{self.url}/{path.relative_to(self.folder)}", path=path)
 
     def stop(self) -> None:
@@ -92,6 +98,8 @@ class _Server(http.server.ThreadingHTTPServer):
     block_on_close = False
     root: Path
     git: str
+    logins: dict[str, Plaintext]
+    """Paths of private repositories, and the header that opens each."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away is no event."""
@@ -119,6 +127,13 @@ class _Backend(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.send_error(404)
             return
+        if not self._let_in():
+            self.close_connection = True  # what else was sent is not read
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         backend = subprocess.Popen(
             [self.server.git, "http-backend"],
             stdin=subprocess.PIPE,
@@ -138,6 +153,13 @@ class _Backend(http.server.BaseHTTPRequestHandler):
             backend.kill()
             backend.wait()
             feeder.join(_TIMEOUT)
+
+    def _let_in(self) -> bool:
+        parts = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).split("/")
+        path = "/" + "".join(f"{part}/" for part in parts if part not in ("", "."))
+        needed = [login for private, login in self.server.logins.items() if path.startswith(f"{private}/")]
+        said = (self.headers.get("Authorization") or "").encode()
+        return all(hmac.compare_digest(said, login.reveal()) for login in needed)
 
     def _environment(self) -> Mapping[str, str]:
         url = urllib.parse.urlsplit(self.path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from drills.sandbox.loopback import send
 from drills.sandbox.openbao import OpenBao
 from drills.sandbox.processes import Processes
 from secretsops.errors import StoreRefused, UsageError
+from secretsops.secret import Plaintext
 
 
 def read(bao: OpenBao, path: str) -> tuple[int, dict[str, object]]:
@@ -116,6 +119,18 @@ def test_git_fetches_what_is_new(pushed: Repository, tmp_path: Path) -> None:
 def test_git_serves_nothing_else(git_server: GitServer, path: str) -> None:
     """No repository, no parent folder, no listing."""
     assert send("GET", git_server.url + path)[0] in {403, 404}
+
+
+def test_a_private_repository_asks_for_its_login(git_server: GitServer) -> None:
+    """Without it, with a wrong one, and by another spelling of the path it answers 401; with it, refs."""
+    name = f"private-{secrets.token_hex(3)}"
+    git_server.create(name, login=("ci", Plaintext(b"token")))
+    refs = f"/{name}.git/info/refs?service=git-upload-pack"
+    for path in (refs, "/" + refs, "/." + refs, refs.replace("private", "%70rivate")):
+        assert send("GET", git_server.url + path)[0] == 401, path
+    for pair, code in ((b"ci:token", 200), (b"ci:other", 401)):
+        login = {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+        assert send("GET", git_server.url + refs, headers=login)[0] == code
 
 
 def test_git_names_are_plain(git_server: GitServer) -> None:
