@@ -57,6 +57,10 @@ class Escrowed:
     """When it said so, and by which document."""
 
 
+CURE_OF_NO_KEY = "let `seal --re-encrypt` write secretsops.dev/sealed-with, or verify --live or --escrow once"
+CURE_OF_NO_CUSTODIAN = "ask the custodians: `secretsops escrow challenge`, their `answer`, and `answer --record`"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemFound:
     """What was found out about one item: `key` "" where it is not known, `how` `hint`, `controller` or `opened`."""
@@ -65,6 +69,7 @@ class ItemFound:
     key: str
     why: str
     how: str = ""
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,7 @@ class SealedFound:
     why: str
     how: str
     items: int
+    cure: str = ""
 
 
 def statement_id(sealed: Manifest, item: str, text: str) -> str:
@@ -148,7 +154,7 @@ def _opened(name: str, opened: Mapping[str, str], hints: SealedWith, escrowed: E
 def _by_key(name: str, key: str, escrowed: Escrowed, how: str) -> ItemFound:
     if not key:
         why = f"nothing says which key sealed item {name}"
-        return ItemFound(verdict=Verdict.UNKNOWN, key="", why=why, how=how)
+        return ItemFound(verdict=Verdict.UNKNOWN, key="", why=why, how=how, cure=CURE_OF_NO_KEY)
     state = escrowed.keys.get(key)
     if state is None:
         return ItemFound(verdict=Verdict.HOLE, key=key, why=f"item {name}: its key {key} is not in the escrow", how=how)
@@ -156,7 +162,7 @@ def _by_key(name: str, key: str, escrowed: Escrowed, how: str) -> ItemFound:
         why = f"item {name}: its key {key} is {state.value} in the escrow and opens nothing again"
         return ItemFound(verdict=Verdict.HOLE, key=key, why=why, how=how)
     if escrowed.unproven and how != "opened":
-        return ItemFound(verdict=Verdict.UNKNOWN, key=key, why=escrowed.unproven, how=how)
+        return ItemFound(verdict=Verdict.UNKNOWN, key=key, why=escrowed.unproven, how=how, cure=CURE_OF_NO_CUSTODIAN)
     return ItemFound(verdict=Verdict.RECOVERABLE, key=key, why=f"key in epoch {escrowed.epoch} of the escrow", how=how)
 
 
@@ -177,4 +183,5 @@ def _worst(found: Mapping[str, ItemFound]) -> SealedFound:
         why=worst.why,
         how=min(said, key=_STRENGTH.index) if said else "",
         items=len(found),
+        cure=worst.cure,
     )

@@ -16,12 +16,13 @@ from functools import cached_property
 from recovery.app import CONTROL_NAMESPACE
 from recovery.needs import needs
 from recovery.plain import entries, inside, mapping, text_of
-from recovery.proof.evidence import SealedFound, Verdict
+from recovery.proof.evidence import CURE_OF_NO_KEY, SealedFound, Verdict
 from recovery.proof.graph import Graph, Node
 from recovery.proof.rules.identity import is_regenerable
 from recovery.proof.rules.inside import host_of, hosts_inside
 from recovery.proof.subject import Subject
 from recovery.recovery_plan import RecoveryPlan, StorePlace
+from recovery.setup import Repository
 from secretsops.errors import InvalidManifest
 from secretsops.external.model import store_refs
 from secretsops.external.store import admits
@@ -170,7 +171,7 @@ class Inquest:
         found = self.sealed(node.manifest)
         cure = "escrow its key (`secretsops escrow create`), or seal it again with an escrowed one"
         if found.verdict is _UNKNOWN:
-            cure = "let `seal --re-encrypt` write secretsops.dev/sealed-with, or verify --live or --escrow once"
+            cure = found.cure or CURE_OF_NO_KEY
         row = self._row(key, producer, found.verdict, found.why, cure="" if found.verdict is _OK else cure)
         return replace(row, keys=found.keys, how=found.how, items=found.items)
 
@@ -284,15 +285,20 @@ class Inquest:
     # --- repositories and clusters -----------------------------------------------------------------------------
 
     def _repositories(self) -> list[Row]:
+        """Give one row for each URL and Secret that opens it; a Secret of a project counts in that project alone."""
         users: dict[tuple[str, str], list[str]] = {}
+        secrets: dict[tuple[str, str], Repository | None] = {}
         for planned in self.subject.estate.applications:
             for source in planned.app.sources:
                 if source.url:
-                    users.setdefault((source.url, planned.app.project), []).append(planned.app.key)
-        return [self._repository(url, project, names) for (url, project), names in sorted(users.items())]
+                    found = self.subject.estate.setup.repository(source.url, planned.app.project)
+                    place = (source.url, found.name if found else "")
+                    secrets[place] = found
+                    users.setdefault(place, []).append(planned.app.key)
+        rows = [(url, secrets[url, name], list(dict.fromkeys(names))) for (url, name), names in sorted(users.items())]
+        return [self._repository(url, found, names) for url, found, names in rows]
 
-    def _repository(self, url: str, project: str, users: Sequence[str]) -> Row:
-        found = self.subject.estate.setup.repository(url, project)
+    def _repository(self, url: str, found: Repository | None, users: Sequence[str]) -> Row:
         answer = self._reach(url, found.name if found else "", has_login=bool(found and _signs_in(found)))
         if answer.verdict is not _OK:
             self.zero.append(

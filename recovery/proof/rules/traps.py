@@ -91,6 +91,8 @@ def window_in_changing_time(subject: Subject) -> Iterator[Found]:
     for name, window in _windows(subject):
         parts = text_of(window.get("schedule")).split()
         hours = parts[1] if len(parts) == 5 else "*"
+        if parts[:2] == ["*", "*"]:
+            continue  # it starts anew each minute, in any hour
         night = hours == "*" or any(part.isdigit() and int(part) <= 4 for part in hours.replace("-", ",").split(","))
         if text_of(window.get("timeZone")) not in _FIXED and night:
             yield Found((name,), f"{name}: window {' '.join(parts)!r} in {window.get('timeZone')}")
