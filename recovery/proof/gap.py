@@ -15,7 +15,7 @@ from typing import Any
 from recovery.app import CONTROL_NAMESPACE, IgnoreRule
 from recovery.diff import changes
 from recovery.globs import matches
-from recovery.marks import TRACKING
+from recovery.marks import HOOK_FINALIZER, TRACKING
 from recovery.needs import defined_by, definition, makes, needs
 from recovery.plain import entries, mapping, text_of
 from recovery.proof.graph import Graph, is_given, reached
@@ -24,6 +24,7 @@ from recovery.proof.subject import Subject
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import Manifest, ObjectKey, load_values
 from secretsops.sealing.keys import KEY_LABEL
+from secretsops.sealing.service import CERTIFICATE_CONFIG_MAP
 
 _SHOWN = 12
 _HAND_TOOLS = ("kubectl-edit", "kubectl-patch", "kubectl-set", "kubectl-scale", "kubectl-label", "kubectl-annotate")
@@ -223,6 +224,8 @@ def _comes_by_itself(manifest: Manifest, graph: Graph) -> bool:
         ("ConfigMap", "kube-apiserver-legacy-service-account-token-tracking"),
         ("AppProject", "default"),
         ("ServiceCIDR", "kubernetes"),
+        ("ConfigMap", CERTIFICATE_CONFIG_MAP),  # our own controller publishes both
+        ("ConfigMap", "secretsops-escrow"),
     )
     in_system = key.namespace == "kube-system" and key.kind in ("ServiceAccount", "Role", "RoleBinding", "ConfigMap")
     of_system = key.name.endswith("-controller") or key.name.startswith(("system:", "kube-"))
@@ -242,12 +245,23 @@ def _claimed(key: ObjectKey, graph: Graph) -> bool:
 def _differences(
     live: Manifest, wanted: Manifest, rules: Sequence[IgnoreRule]
 ) -> Iterator[tuple[ObjectKey, Category, str]]:
-    differing = changes(live, wanted, rules)
+    differing = changes(_without_hook_finalizer(live), _without_hook_finalizer(wanted), rules)
     if differing:
         yield wanted.key, Category.DRIFT, f"differs from Git in {_listed([change.path for change in differing])}"
     by_hand = sorted(_by_hand(live, wanted))
     if by_hand:
         yield wanted.key, Category.LIVE_ONLY_FIELDS, f"set by hand and not in Git: {_listed(by_hand)}"
+
+
+def _without_hook_finalizer(manifest: Manifest) -> Manifest:
+    """Give a hook without the finalizer that it carries while it runs, and loses when it is done."""
+    finalizers = manifest.metadata.get("finalizers")
+    if not isinstance(finalizers, list) or HOOK_FINALIZER not in finalizers:
+        return manifest
+    metadata = {**manifest.metadata, "finalizers": [name for name in finalizers if name != HOOK_FINALIZER]}
+    if not metadata["finalizers"]:
+        del metadata["finalizers"]
+    return Manifest({**manifest.body, "metadata": metadata})
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_SECTION = re.compile(r"^## Runbook: (.+)$", re.M)
-_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.M | re.S)
-_EXPORT = re.compile(r"^export ([A-Z_]+)=(.*)$", re.M)
+_SECTION = re.compile(r"^## Runbook: (.+)$", re.MULTILINE)
+_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXPORT = re.compile(r"^export ([A-Z_]+)=(.*)$", re.MULTILINE)
 
 
 def runbooks(text: str) -> dict[str, list[str]]:
@@ -20,7 +20,7 @@ def runbooks(text: str) -> dict[str, list[str]]:
     starts = list(_SECTION.finditer(text))
     for start in starts:
         rest = text[start.end() :]
-        end = re.search(r"^## ", rest, re.M)
+        end = re.search(r"^## ", rest, re.MULTILINE)
         found[start[1]] = _BLOCK.findall(rest[: end.start()] if end else rest)
     return found
 

@@ -107,6 +107,29 @@ def test_drift_names_fields_and_no_value_of_a_secret() -> None:
     assert categories(found(git, applied(git))) == {}
 
 
+def test_a_hook_that_is_done_has_lost_its_finalizer_and_nothing_else() -> None:
+    """A finished hook is as in Git; another finalizer that is gone is drift."""
+    spec = "spec: {template: {spec: {restartPolicy: Never, containers: [{name: m, image: m}]}}}"
+    git = obj("batch/v1", "Job", "migrate", spec, marks="argocd.argoproj.io/hook: PreSync")
+    (wanted,) = applied(git)
+    assert wanted.metadata["finalizers"]
+    done = {key: value for key, value in wanted.metadata.items() if key != "finalizers"}
+    assert categories(found(git, [Manifest({**wanted.body, "metadata": done})])) == {}
+    kept = obj("v1", "ConfigMap", "kept").replace("metadata: {", "metadata: {finalizers: [example.com/a], ", 1)
+    (wanted,) = applied(kept)
+    bare = {key: value for key, value in wanted.metadata.items() if key != "finalizers"}
+    assert categories(found(kept, [Manifest({**wanted.body, "metadata": bare})])) == {
+        "ConfigMap shop/kept": Category.DRIFT
+    }
+
+
+def test_what_our_own_controller_publishes_is_no_gap() -> None:
+    names = ("sealed-secrets-certificate", "secretsops-escrow", "other")
+    live = [Manifest({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": n, "namespace": "kube-system"}})
+            for n in names]  # fmt: skip
+    assert categories(found(config("a"), live)) == {"ConfigMap kube-system/other": Category.UNOWNED}
+
+
 def test_fields_that_a_person_set_are_named() -> None:
     """Only what a hand tool owns and Git lacks."""
     body: dict[str, Any] = load_all(shop(config("c", "{colour: blue, size: big}")).encode())[0].body
