@@ -188,7 +188,7 @@ def test_both_disasters_by_the_runbooks(team: Team) -> None:
 
     proof, weakness = RUNBOOKS["before anything happens"]
     assert "verdict: every secret comes back" in team.shell(proof)
-    assert "ClusterSecretStore/vault: then a rebuild lacks" in team.shell(weakness, code=1)
+    assert "1  store vault: then a rebuild lacks the store vault" in team.shell(weakness, code=1)
 
     new = team.start("new")
     team.world.clusters["live"].destroy()
