@@ -371,6 +371,11 @@ def writes_of(wanted: ApplicationSet, generated: Generated, live: Sequence[Manif
     return Writes(create=create, patch=patch, delete=gone, problems=problems)
 
 
+def owned_by(manifest: Manifest, uid: str) -> bool:
+    """Say whether the set of this UID controls an Application."""
+    return bool(uid) and (_controller_of(manifest) or {}).get("uid") == uid
+
+
 def _controller_of(manifest: Manifest) -> Mapping[str, Any] | None:
     owners = manifest.metadata.get("ownerReferences") or []
     return next((owner for owner in owners if owner.get("controller")), None)

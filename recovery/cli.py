@@ -92,15 +92,27 @@ for _command in (status, report, kit, proof.plan, proof.lint, verify, proof.gap,
     show_default=True,
     help="`argo`: do once what Argo CD would do now for the Applications that are in the cluster, by its own gate.",
 )
+@click.option("--sets", is_flag=True, help="With --gate argo: the ApplicationSets instead, as their controller would.")
 @click.option("--dry-run", "only_show", is_flag=True, help="Print what would be written; write nothing.")
 @click.pass_obj
 def run(
-    doors: Doors, /, repo: str, revision: str, path: str, file: str, only_show: bool, gate: str, **options: Any
+    doors: Doors,
+    /,
+    repo: str,
+    revision: str,
+    path: str,
+    file: str,
+    only_show: bool,
+    gate: str,
+    sets: bool,
+    **options: Any,
 ) -> int:
     """Rebuild a cluster: keys, CRDs, controllers, secrets, applications in order, health; then report.
 
     Exit code 1 when a stage failed. A run that was killed is continued by `secretsops recover resume`.
     """
+    if sets and gate != "argo":
+        raise UsageError("--sets needs --gate argo", reason="Usage", hint="a rebuild carries sets out itself")
     if gate == "argo":
         if repo or file:
             hint = "apply the roots, then run with --gate argo alone"
@@ -115,6 +127,12 @@ def run(
         needs = Reconciling(
             cluster=cluster, git=doors.git(), renderer=doors.renderer(), clock=doors.clock, patience=patience
         )
+        if sets:
+            from recovery.sets import reconcile_sets
+
+            failed = reconcile_sets(needs)
+            write_output("".join(f"failed: {line}\n" for line in failed).encode())
+            return 1 if failed else 0
         waiting = reconcile(needs)
         write_output("".join(f"still waiting: {line}\n" for line in waiting).encode())
         return 1 if waiting else 0
