@@ -11,6 +11,7 @@ import hmac
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from secretsops.manifest import Manifest, ObjectKey
 
@@ -76,6 +77,42 @@ def differing_objects(before: Picture, after: Picture) -> list[str]:
     """Name the objects that only one of the clusters has."""
     missing = [f"{key} is missing" for key in sorted(before.objects - after.objects)]
     return missing + [f"{key} was not there before" for key in sorted(after.objects - before.objects)]
+
+
+def matrix(before: Picture, after: Picture) -> dict[str, Any]:
+    """Give what became of each Secret, for the record of a run (section `secrets`): names and verdicts, no values.
+
+    `source` is what made it in the lost cluster, as far as its name tells: a SealedSecret, an ExternalSecret, or the
+    controller's own sealing key.
+    """
+    rows = []
+    for key, digest in sorted(before.secrets.items()):
+        if key not in after.secrets:
+            verdict = "missing"
+        else:
+            verdict = "recovered" if hmac.compare_digest(digest, after.secrets[key]) else "differs"
+        name = f"{key.namespace}/{key.name}"
+        rows.append({"name": name, "source": _source(key, before), "verdict": verdict, "note": ""})
+    held = sum(1 for row in rows if row["verdict"] == "recovered")
+    return {"expected": len(rows), "recovered": held, "failed": len(rows) - held, "perKey": rows}
+
+
+def inventory(before: Picture, after: Picture) -> dict[str, Any]:
+    """Give which objects are there again, for the record of a run (section `inventory`)."""
+    return {
+        "expectedObjects": len(before.objects),
+        "present": len(before.objects & after.objects),
+        "missing": [str(key) for key in sorted(before.objects - after.objects)],
+        "extra": [str(key) for key in sorted(after.objects - before.objects)],
+        "differing": [],
+    }
+
+
+def _source(key: ObjectKey, picture: Picture) -> str:
+    if "sealed-secrets-key" in key.name:
+        return "sealing key"
+    kinds = {each.kind for each in picture.objects if (each.namespace, each.name) == (key.namespace, key.name)}
+    return "sealed" if "SealedSecret" in kinds else "external" if "ExternalSecret" in kinds else ""
 
 
 def _fingerprint(secret: Manifest, key: bytes) -> str:

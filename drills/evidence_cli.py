@@ -28,6 +28,7 @@ from drills.evidence.page import Provenance, page
 from drills.evidence.recording import carry_out, figures
 from drills.evidence.tables import comparison_table, history_table, spread_line
 from drills.record import KIND, Run, of_report, stamp
+from drills.schedule_cli import schedule
 from secretsops.command_group import CommandGroup
 from secretsops.errors import Refused, SecretsOpsError, UsageError
 from secretsops.escrow import canonical
@@ -36,7 +37,7 @@ from secretsops.manifest import dump
 from secretsops.ports import Doors, Sink
 from secretsops.secret import Plaintext
 
-WEBHOOK = "SECRETSOPS_DRILL_WEBHOOK"
+WEBHOOK, PUSH = "SECRETSOPS_DRILL_WEBHOOK", "SECRETSOPS_DRILL_PUSH"
 FORMATS = ("table", "json", "yaml", "html", "markdown", "junit", "openmetrics")
 _FILES = ("html", "markdown", "junit", "metrics")
 
@@ -146,6 +147,7 @@ def countersign_chain(doors: Doors, /, **options: Any) -> int:
 @click.option("--expected", default="", help="quarterly, monthly, weekly, daily, or a cron expression (UTC).")
 @click.option("--since", default="", help="Begin of the time looked at.  [default: the first run, or a year ago]")
 @click.option("--threshold", default=opts.THRESHOLD, show_default=True, help="Percent slower that fails.")
+@click.option("--push", is_flag=True, help=f"Post metrics to the push gateway in {PUSH}.")
 @click.option("-o", "output", type=click.Choice(["table", "json", "openmetrics"]), default="table", show_default=True)
 @click.pass_obj
 def history(doors: Doors, /, **options: Any) -> int:
@@ -157,6 +159,8 @@ def history(doors: Doors, /, **options: Any) -> int:
     now = doors.clock.now()
     runs = outcomes(found.links, now=stamp(now), scenario=options["scenario"])
     population = _population(doors, found.links, runs, options)
+    if options["push"]:
+        _push(doors, openmetrics(runs, population))
     figures_ = [each.recovered for each in runs if each.verdict != "failed"]
     moved = trend(figures_[-3:], figures_[:-3][-20:], threshold=options["threshold"])
     holds = found.holds and not differing
@@ -206,7 +210,7 @@ def compare_runs(doors: Doors, /, before: str, after: str, **options: Any) -> in
     return 1 if regressed else 0
 
 
-COMMANDS: Sequence[click.Command] = (report, history, compare_runs)
+COMMANDS: Sequence[click.Command] = (report, history, compare_runs, schedule)
 """What is mounted under `drill`."""
 
 
@@ -260,8 +264,21 @@ def _after(doors: Doors, ledger: Ledger | None, record: Mapping[str, Any], optio
         write_atomic(Path(options["junit"]), junit(facts).encode())
     if options["metrics"]:
         write_atomic(Path(options["metrics"]), openmetrics(runs).encode())
+    if options["push"]:
+        _push(doors, openmetrics(runs))
     if options["notify"]:
         _notify(doors, summary(facts))
+
+
+def _push(doors: Doors, text: str) -> None:
+    """Post metrics to a push gateway: groups of the same name are replaced there."""
+    url = os.environ.get(PUSH, "")
+    if not url:
+        raise UsageError(f"--push needs a URL in {PUSH}", reason="NoPush", hint="https://HOST/metrics/job/drills")
+    try:
+        doors.announce(Plaintext(url.encode()), text.encode(), content_type="text/plain; version=0.0.4")
+    except SecretsOpsError as error:
+        _say(f"no metrics were pushed: {error.message} ({error.reason})")
 
 
 def _notify(doors: Doors, body: Mapping[str, Any]) -> None:

@@ -55,8 +55,8 @@ SECTIONS: Mapping[str, Any] = {
 EXIT_CODES: Mapping[str, int] = {"passed": 0, "failed": 1, "inconclusive": 3}
 DEPTH_LIMIT, TEXT_LIMIT, ITEM_LIMIT = 12, 16_384, 20_000
 """Nesting, characters of one text, entries of one list or mapping: far above any real run."""
-_COMPUTED = frozenset({"timeline", "marks", "measured", "checks", "classification", "environment", "criticalPath"})
-"""Sections that `of_report` makes itself; every other that a report holds is taken over as it is."""
+_OWN = ("people", "keys", "apps", "secrets", "inventory", "manualInterventions", "deviations", "artefacts")
+"""Sections that a report may hold under their own names; every other is made by `of_report`."""
 _GAP = "between steps"
 
 
@@ -146,46 +146,124 @@ def ended_record(run: Run, sections: Mapping[str, Any], *, ended: dt.datetime) -
 
 
 def of_report(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the sections that a drill's report (`Report.body`, times in seconds) can fill."""
+    """Give the sections that a drill's report (`Report.body`, times in seconds) can fill.
+
+    A section that the report holds under its own name and in its own shape is taken over as it is.
+    """
     zero = dt.datetime.fromisoformat(body["started"])
-    simulated = body["backend"] in ("control-plane", "embedded")
-    rto, rpo = body["controlPlaneRto"], body["rpo"]
     lines = [_line(span, zero) for span in body["timeline"]]
     marks = [{"name": mark["name"], **_moment(mark["at"], zero)} for mark in body["marks"]]
-    recovered = _milliseconds(rto["fromDisruption"])
-    goal = _milliseconds(rto["objective"])
-    lost, allowed = _milliseconds(rpo["seconds"]), _milliseconds(rpo["objective"])
     at = {mark["name"]: mark["monotonicMs"] for mark in marks}
     path = critical_path(lines, at.get("disrupted"), at.get("recovered"))
+    own = {name: settled(body[name]) for name in _OWN if isinstance(body.get(name), type(SECTIONS[name]))}
     return {
-        **{name: settled(body[name]) for name in SECTIONS if name in body and name not in _COMPUTED},
+        **own,
         "classification": {
             "exerciseType": "functional",
             "scenario": body["scenario"],
-            "nodes": "simulated" if simulated else "real",
-            "hypothesis": "",
+            "nodes": "simulated" if body["backend"] in ("control-plane", "embedded") else "real",
+            "hypothesis": body.get("hypothesis") or "",
             "scope": [],
             "tier": "",
-            **settled(body.get("classification") or {}),
+            "twin": bool(body.get("twin")),
         },
-        "environment": {"clusterProvider": body["backend"], **settled(body.get("environment") or {})},
+        "source": {"revisionPerApp": settled(body.get("revisions") or {})},
+        "environment": {
+            "clusterProvider": body["backend"],
+            "k8sVersion": body.get("kubernetes") or "",
+            "isolationTransforms": list(body.get("transforms") or ()),
+            "segregationProof": _proofs(body.get("isolation")),
+        },
         "timeline": lines,
         "marks": marks,
-        "objectives": {"controlPlaneRtoMs": goal, "serviceRtoMs": None, "rpoMs": allowed, "mtdMs": None},
+        **_measured(body),
+        "apps": own.get("apps") or [_app(app) for app in body.get("applications") or ()],
+        "criticalPath": _with_waits(path, body.get("waits") or ()),
+        "checks": [_check(check) for check in body["checks"]],
+        "cleanup": _cleanup(body.get("cleanup"), zero, lines),
+        "verdict": body["verdict"],
+        "message": body["message"],
+    }
+
+
+def _measured(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Give sections `objectives` and `measured`."""
+    rto, rpo = body["controlPlaneRto"], body["rpo"]
+    recovered, goal = _milliseconds(rto["fromDisruption"]), _milliseconds(rto["objective"])
+    lost, allowed = _milliseconds(rpo["seconds"]), _milliseconds(rpo["objective"])
+    named = [settled(each) for each in body.get("objectives") or () if isinstance(each, Mapping)]
+    return {
+        "objectives": {
+            "controlPlaneRtoMs": goal,
+            "serviceRtoMs": None,
+            "rpoMs": allowed,
+            "mtdMs": None,
+            "goals": named,
+        },
         "measured": {
             "rtaFromDisruptionMs": recovered,
             "rtaFromDeclarationMs": _milliseconds(rto["fromDeclaration"]),
             "machineTimeMs": _milliseconds(rto["machineTime"]),
             "verifiedTimeMs": None,
             "rpaMs": lost,
-            "rpa": {},
+            "rpa": settled(body.get("rpa") or {}),
             "met": {"controlPlaneRto": _met(recovered, goal), "serviceRto": None, "rpo": _met(lost, allowed)},
         },
-        "criticalPath": settled(body["criticalPath"]) if body.get("criticalPath") else path,
-        "checks": [_check(check) for check in body["checks"]],
-        "verdict": body["verdict"],
-        "message": body["message"],
     }
+
+
+def _with_waits(path: Sequence[dict[str, Any]], waits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Cut the stretches of a path where something by name was awaited: `11 s: waiting for the CRD of …`."""
+    named = [
+        (_milliseconds(wait["at"]) or 0, (_milliseconds(wait["at"]) or 0) + (_milliseconds(wait["seconds"]) or 0), wait)
+        for wait in waits
+        if wait.get("for")
+    ]
+    found: list[dict[str, Any]] = []
+    for stretch in path:
+        cursor, end = stretch["atMs"], stretch["atMs"] + stretch["durationMs"]
+        for start, stop, wait in sorted(named, key=lambda each: each[0]):
+            left, right = max(start, cursor), min(stop, end)
+            if right <= left:
+                continue
+            if left > cursor:
+                found.append({"name": stretch["name"], "atMs": cursor, "durationMs": left - cursor})
+            words = f"{stretch['name']}: waiting for {wait['for']}"
+            found.append({"name": words[:TEXT_LIMIT], "atMs": left, "durationMs": right - left})
+            cursor = right
+        if end > cursor:
+            found.append({"name": stretch["name"], "atMs": cursor, "durationMs": end - cursor})
+    return found
+
+
+def _app(app: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "name": app["application"],
+        "startedAtMs": _milliseconds(app["started"]),
+        "healthyAtMs": _milliseconds(app["ended"]) if app["ok"] else None,
+        "result": "healthy" if app["ok"] else "failed",
+        "objects": app.get("objects"),
+        "waitReason": "",
+        "waves": settled(app.get("waves") or []),
+    }
+
+
+def _proofs(found: object) -> list[str]:
+    """Give what was proven of isolation, or not, in words."""
+    words = {True: "proven", False: "DISPROVEN", None: "not proven"}
+    rows = found if isinstance(found, list | tuple) else []
+    return [f"{each['name']}: {words[each['ok']]}{', ' + each['message'] if each['message'] else ''}" for each in rows]
+
+
+def _cleanup(found: object, zero: dt.datetime, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if isinstance(found, Mapping):
+        return dict(settled(found))
+    rows = found if isinstance(found, list | tuple) else []
+    left = [f"{each['name']}: {each['message']}" for each in rows if each["ok"] is not True]
+    end = max([line["monotonicMs"] + line["durationMs"] for line in lines], default=0)
+    verified = stamp(zero + dt.timedelta(milliseconds=end)) if rows and not left else ""
+    return {"resourcesCreated": len(rows) or None, "destroyed": len(rows) - len(left) if rows else None,
+            "leftover": left, "verifiedAt": verified}  # fmt: skip
 
 
 def settled(value: Any) -> Any:

@@ -158,11 +158,11 @@ class RealDoors:
 
         return open_notary(url)
 
-    def announce(self, url: Plaintext, body: bytes) -> None:
-        """Post JSON to a webhook."""
+    def announce(self, url: Plaintext, body: bytes, *, content_type: str = "application/json") -> None:
+        """Post to a webhook or push gateway."""
         from secretsops.adapters.announce import announce
 
-        announce(url, body)
+        announce(url, body, content_type)
 
     def sink(self, place: str | SinkAccess) -> Sink:
         """Open an escrow sink by folder path or URL."""

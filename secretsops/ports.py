@@ -675,5 +675,5 @@ class Doors(Protocol):
     def notary(self, url: str) -> Notary:
         """Open a signing key of a key service by URL, no request yet; raises `UsageError` for an unknown scheme."""
 
-    def announce(self, url: Plaintext, body: bytes) -> None:
-        """Post JSON to a webhook, whose URL is a credential; raises `UsageError`, `WorldFailed`."""
+    def announce(self, url: Plaintext, body: bytes, *, content_type: str = "application/json") -> None:
+        """Post to a webhook or push gateway, whose URL is a credential; raises `UsageError`, `WorldFailed`."""

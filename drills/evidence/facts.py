@@ -49,12 +49,16 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """One objective and what was measured, ms; `met` is None where either is not known."""
+    """One objective and what was measured, ms; `met` is None where either is not known.
+
+    `not_applicable` says why it cannot be measured on this cluster; then it is listed and never counts.
+    """
 
     name: str
     goal: int
     measured: int | None
     met: bool | None
+    not_applicable: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +249,24 @@ def _goals(objectives: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterat
         found = _number(measured, figure)
         said = met.get(name) if name in met else (None if found is None else found <= wanted)
         yield Goal(name=words, goal=wanted, measured=found, met=said if isinstance(said, bool) else None)
+    yield from _further(objectives)
+
+
+def _further(objectives: Mapping[str, Any]) -> Iterator[Goal]:
+    """Give goals of tiers, and those that the fixed fields do not hold."""
+    names = {"controlPlaneRto": "Control-plane RTO", "serviceRto": "Service RTO", "rpo": "RPO", "mtd": "MTD"}
+    for each in _rows(objectives, "goals"):
+        name, tier = _text(each, "name"), _text(each, "tier")
+        wanted, met = _number(each, "objectiveMs"), each.get("met")
+        if wanted is None or (not tier and name in ("controlPlaneRto", "rpo")):
+            continue
+        yield Goal(
+            name=names.get(name, name) + (f", tier {tier}" if tier else ""),
+            goal=wanted,
+            measured=_number(each, "measuredMs"),
+            met=met if isinstance(met, bool) else None,
+            not_applicable=_text(each, "notApplicable"),
+        )
 
 
 def _measures(measured: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

@@ -68,6 +68,8 @@ def _remarks(facts: Facts) -> Iterator[Remark]:
             yield Remark(
                 severity="high", text=f"{goal.name}: {shown(goal.measured)}, the objective is {shown(goal.goal)}"
             )
+        elif goal.not_applicable:
+            yield Remark(severity="low", text=f"{goal.name} does not apply here: {goal.not_applicable}")
         elif goal.met is None:
             yield Remark(severity="medium", text=f"{goal.name} was not measured")
         elif goal.measured is not None and goal.goal and goal.measured * 10 > goal.goal * 8:

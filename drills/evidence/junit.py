@@ -35,6 +35,8 @@ def _checks(facts: Facts) -> Iterator[tuple[str, str, str, str]]:
 
 def _goals(facts: Facts) -> Iterator[tuple[str, str, str, str]]:
     for goal in facts.goals:
+        if goal.not_applicable:
+            continue
         verdict = {True: "", False: "failure", None: "error"}[goal.met]
         time = f"{(goal.measured or 0) / 1000:.3f}"
         yield f"objective {goal.name}", time, verdict, f"{shown(goal.measured)}, objective {shown(goal.goal)}"

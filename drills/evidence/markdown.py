@@ -101,6 +101,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _met(goal: Goal) -> str:
+    if goal.not_applicable:
+        return f"not applicable: {_text(goal.not_applicable)}"
     return {True: "✅ yes", False: "❌ no", None: "⚠️ not known"}[goal.met]
 
 

@@ -103,6 +103,7 @@ def recorded(command: Command) -> Command:
         click.option("--html", default="", type=click.Path(dir_okay=False), help="Write the page of the run here."),
         click.option("--metrics", default="", type=click.Path(dir_okay=False), help="Write OpenMetrics text here."),
         click.option("--junit", default="", type=click.Path(dir_okay=False), help="Write JUnit XML here."),
+        click.option("--push", is_flag=True, help="Post metrics to the push gateway in SECRETSOPS_DRILL_PUSH."),
         click.option("--notify", is_flag=True, help="Post a summary to the webhook in SECRETSOPS_DRILL_WEBHOOK."),
     )
     return _all(options)(command)

@@ -163,7 +163,7 @@ def _path(facts: Facts) -> str:
 def _goals(facts: Facts) -> str:
     rows = []
     for goal in facts.goals:
-        state, words = _MET[goal.met]
+        state, words = ("s-low", "not applicable") if goal.not_applicable else _MET[goal.met]
         room = shown(goal.goal - goal.measured) if goal.measured is not None else "unknown"
         rows.append((escape(goal.name), shown(goal.goal), shown(goal.measured), room, _badge(state, words)))
     table = _table(("Objective", "Goal", "Measured", "Room", "Verdict"), rows, numeric=(1, 2, 3))

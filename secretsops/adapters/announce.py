@@ -1,4 +1,4 @@
-"""One POST of JSON to a webhook (Slack's or any other). Its URL is a credential: it is never told, nor is the answer.
+"""One POST to a webhook (Slack's or any other) or a push gateway, whose URL is a credential: never told.
 
 Never here: what is said.
 """
@@ -13,7 +13,7 @@ from secretsops.secret import Plaintext
 from secretsops.sources import Tls
 
 
-def announce(url: Plaintext, body: bytes) -> None:
+def announce(url: Plaintext, body: bytes, content_type: str) -> None:
     """Post; the host alone is named in errors.
 
     Raises:
@@ -29,7 +29,7 @@ def announce(url: Plaintext, body: bytes) -> None:
         raise UsageError("the webhook is no http or https URL", reason="BadWebhook", hint="https://HOST/PATH")
     try:
         client = Http(text, Tls(), extra="vault", what="the webhook")
-        answer = client.send("POST", text, headers={"Content-Type": "application/json"}, body=body)
+        answer = client.send("POST", text, headers={"Content-Type": content_type}, body=body)
     except SecretsOpsError as error:
         raise WorldFailed(f"the webhook at {host} did not take the summary", reason=error.reason) from None
     if not 200 <= answer.code < 300:

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 from secretsops.adapters.wrapping import KmsWrapping, TransitWrapping
 from secretsops.errors import UsageError, WorldFailed
 
+RAW_LIMIT = 4096
+"""Bytes that KMS takes as they are."""
+
 
 def open_notary(url: str) -> KmsNotary | TransitNotary:
     """Open a key by URL, no request yet; raises `UsageError` for another scheme or an incomplete one."""
@@ -38,20 +41,32 @@ class KmsNotary(KmsWrapping):
     @cached_property
     def public(self) -> str:
         """Ask for the public key once (`GetPublicKey`); raises `UsageError` for a key of another kind."""
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
         answer = self._ask(lambda: self._client.get_public_key(KeyId=self._key))
-        if answer.get("KeySpec") != "ECC_NIST_P256" or answer.get("KeyUsage") != "SIGN_VERIFY":
+        der = bytes(answer.get("PublicKey") or b"")
+        try:
+            public = load_der_public_key(der)
+        except (ValueError, UnsupportedAlgorithm):
+            public = None
+        right = isinstance(public, EllipticCurvePublicKey) and public.curve.name == "secp256r1"
+        if not right or answer.get("KeyUsage", "SIGN_VERIFY") != "SIGN_VERIFY":
             raise UsageError(
                 "the KMS key does not sign with ECDSA P-256", reason="BadSigner", hint="ECC_NIST_P256, SIGN_VERIFY"
             )
-        return "ecdsa-p256:" + base64.b64encode(answer["PublicKey"]).decode()
+        return "ecdsa-p256:" + base64.b64encode(der).decode()
 
     def sign_bytes(self, content: bytes) -> bytes:
-        """Sign by `Sign`, of the SHA-256: a message over 4,096 bytes cannot be sent as it is."""
+        """Sign by `Sign`; a message over 4,096 bytes cannot be sent as it is, its SHA-256 is."""
+        raw = len(content) <= RAW_LIMIT
+        message = content if raw else hashlib.sha256(content).digest()
         answer = self._ask(
             lambda: self._client.sign(
                 KeyId=self._key,
-                Message=hashlib.sha256(content).digest(),
-                MessageType="DIGEST",
+                Message=message,
+                MessageType="RAW" if raw else "DIGEST",
                 SigningAlgorithm="ECDSA_SHA_256",
             )
         )

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from drills.compare import inventory, matrix, picture
+from drills.evidence.facts import read_facts
 from drills.record import SECTIONS, critical_path, ended_record, of_report, refuse_unfit, started_record
 from secretsops.errors import Refused
 from secretsops.escrow import canonical
+from secretsops.manifest import Manifest
 from tests.drills.evidence.chains import DAY, report, run
 
 
@@ -81,3 +84,63 @@ def test_the_critical_path_covers_the_time_once() -> None:
     assert sum(each["durationMs"] for each in path) == 150
     assert critical_path(lines, None, 250) == []
     assert critical_path([], 100, 250) == [{"name": "between steps", "atMs": 100, "durationMs": 150}]
+
+
+def test_what_a_wider_report_holds_is_taken_over() -> None:
+    """Goals of tiers, proofs of isolation, what was waited for, applications, clean-up with what it left."""
+    body = {
+        **report(),
+        "objectives": [
+            {"name": "controlPlaneRto", "tier": "", "objective": 90.0, "measured": 42.0, "met": True},
+            {"name": "serviceRto", "tier": "gold", "objective": 60.0, "measured": 42.0, "met": None,
+             "notApplicable": "simulated"},
+        ],
+        "isolation": [
+            {"name": "target", "ok": True, "message": "empty"},
+            {"name": "egress", "ok": None, "message": ""},
+        ],
+        "transforms": ["CronJobs suspended"],
+        "waits": [{"at": 12.0, "seconds": 11.0, "stage": "apps", "for": "the CRD of cert-manager"}],
+        "applications": [{"application": "argocd/shop", "started": 10.0, "ended": 20.0, "ok": True, "objects": 3}],
+        "cleanup": [{"name": "cluster b", "ok": False, "message": "still there"}],
+        "secrets": {"expected": 1, "recovered": 1},
+    }  # fmt: skip
+    found = ended_record(run(0), of_report(body), ended=DAY)
+    facts = read_facts(found)
+    assert [(goal.name, goal.not_applicable) for goal in facts.goals] == [
+        ("Control-plane RTO", ""),
+        ("RPO", ""),
+        ("Service RTO, tier gold", "simulated"),
+    ]
+    assert ("rebuild: apps: waiting for the CRD of cert-manager", 11_000) in [(s.name, s.took) for s in facts.path]
+    assert sum(stretch.took for stretch in facts.path) == 42_000
+    assert found["environment"]["segregationProof"] == ["target: proven, empty", "egress: not proven"]
+    assert facts.cleanup == "1 left over: cluster b: still there"
+    assert [(app.name, app.healthy) for app in facts.apps] == [("argocd/shop", 20_000)]
+    assert facts.expected_secrets == 1
+
+
+def test_the_matrix_of_secrets_names_each_and_holds_no_value() -> None:
+    """Recovered, differs, missing; sealed or external by the object of the same name; nothing of a value."""
+
+    def objects(value: str, *, mail: bool) -> list[Manifest]:
+        secret: dict[str, Any] = {"apiVersion": "v1", "kind": "Secret", "data": {"a": value}}
+        sealed: dict[str, Any] = {"apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret"}
+        names = [("db", secret), ("db", sealed), ("other", secret), *([("mail", secret)] if mail else [])]
+        return [Manifest({**body, "metadata": {"name": name, "namespace": "shop"}}) for name, body in names]
+
+    before = picture([*objects("aHVudGVyMg==", mail=True)], key=b"k")
+    after = picture([*objects("aHVudGVyMg==", mail=False)], key=b"k")
+    found = matrix(before, after)
+    assert (found["expected"], found["recovered"], found["failed"]) == (3, 2, 1)
+    assert [(row["name"], row["source"], row["verdict"]) for row in found["perKey"]] == [
+        ("shop/db", "sealed", "recovered"),
+        ("shop/mail", "", "missing"),
+        ("shop/other", "", "recovered"),
+    ]
+    assert "aHVudGVyMg" not in str(found)
+    assert {row["verdict"] for row in matrix(before, picture(objects("eA==", mail=True), key=b"k"))["perKey"]} == {
+        "differs"
+    }
+    counted = inventory(before, after)
+    assert (counted["expectedObjects"], counted["present"], counted["missing"]) == (4, 3, ["Secret shop/mail"])
