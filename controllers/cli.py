@@ -11,6 +11,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,8 @@ def uninstall(
 @click.pass_obj
 def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leader_elect: bool, **given: Any) -> None:
     """Run the in-cluster controller."""
-    from controllers.leader import Election, Fenced
+    from controllers.fence import Fence
+    from controllers.leader import Election, Fenced, FencedDoors, refuse_unless
     from controllers.loop import Loop, Runtime
     from controllers.process import DRAIN, harden, until_told_to_stop
 
@@ -121,10 +123,14 @@ def controller(doors: Doors, /, kubeconfig: str, context: str, names: str, leade
     _log_as_asked(given["level"], given["style"])
     harden()
     namespace = given["namespace"] or _own_namespace()
-    cluster = doors.cluster(ClusterTarget(kubeconfig=kubeconfig, context=context, user_agent="secretsops-controller"))
+    target = ClusterTarget(kubeconfig=kubeconfig, context=context, user_agent="secretsops-controller")
+    cluster, fence = doors.cluster(target), Fence()
     election = Election(cluster, doors.clock, namespace=namespace, identity=_identity()) if leader_elect else None
-    door: Any = Fenced(cluster, election.leads) if election else cluster
-    runtime = Runtime(cluster=door, clock=doors.clock, doors=doors, namespace=namespace, options=given)
+    leads = election.leads if election else lambda: True
+    # Asked twice: before a write is begun, and before each time it is sent, as the API server may have us wait.
+    ours: Any = Fenced(doors.cluster(replace(target, before_write=lambda: refuse_unless(leads))), leads, fence)
+    fenced: Any = FencedDoors(doors, leads)
+    runtime = Runtime(cluster=ours, clock=doors.clock, doors=fenced, namespace=namespace, options=given, fence=fence)
     parts = _parts(names, runtime)
     loop = Loop(runtime, parts, election)
     servers = [*_listen(given, routes_of(loop, parts), metrics_of(loop, parts)), *_listen_directly(given, parts)]
@@ -183,6 +189,9 @@ def _parts(names: str, runtime: Any) -> list[Part]:
     found: list[Part] = []
     for name in dict.fromkeys(chosen):
         found.extend(importlib.import_module(SPINES[name]).build(runtime))
+    if "sealed-secrets" not in chosen:
+        # Whether this cluster was replaced is seen by the sealing part, here of another process.
+        found.extend(importlib.import_module("controllers.claims").build(runtime))
     return found
 
 

@@ -14,9 +14,12 @@ import base64
 import binascii
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from controllers import claims
+from controllers.claims import CONFIGURATION
+from controllers.escrow_metrics import exposition
 from controllers.fence import Fence
 from secretsops.errors import BrokenEscrow, Conflict, NotFound, SecretsOpsError
 from secretsops.escrow import backup, bundle, custody, receipt
@@ -26,7 +29,7 @@ from secretsops.escrow.index import State
 from secretsops.escrow.places import Escrow, opened, refuse_weak, tried
 from secretsops.escrow.survey import Survey, look, newest_claims
 from secretsops.logs import fields
-from secretsops.manifest import GroupVersionKind, Manifest
+from secretsops.manifest import Manifest
 from secretsops.ports import Clock, Cluster, Doors, Trial
 from secretsops.sealing.certificate import Certificate, read_certificate
 from secretsops.sealing.keys import ACTIVE, KEY_LABEL, KeyPair
@@ -34,13 +37,10 @@ from secretsops.sealing.sealed import SECRET
 
 log = logging.getLogger(__name__)
 
-CONFIGURATION = "secretsops-escrow"
-"""Name of the Secret that configures escrow, and of the ConfigMap that says how it stands."""
 SUCCEEDS = "secretsops.dev/succeeds"
 """On a pending key: the fingerprint of the key it is to take over from, empty for the first one of all."""
 SUPERSEDED = "superseded"
 """Label value of a pending key that was not needed any more; nobody ever sealed with it."""
-CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 FIELD_MANAGER = "secretsops-escrow"
 LOOK = 60.0
 """Seconds between two looks at claims, and at what has to be escrowed."""
@@ -81,6 +81,7 @@ class KeyEscrow:
         self._cluster, self._clock, self._doors = cluster, clock, doors
         self._namespace, self._legacy = namespace, legacy
         self.fence = fence or Fence()
+        self.fence.unknown = True
         self.standing = Standing(reason="Unknown", message="the configuration was not read yet")
         self._config: EscrowConfig | None = None
         self._escrow: Escrow | None = None
@@ -115,7 +116,7 @@ class KeyEscrow:
             return False
         self._config, self._escrow = None, None
         if secret is None:
-            self._read = version
+            self._read, self.fence.unknown = version, False
             self._stand(Standing(reason="Off", message="sealing keys are not escrowed: they die with the cluster"))
             return True
         try:
@@ -123,6 +124,7 @@ class KeyEscrow:
             self._escrow = opened(config, self._doors, in_cluster=True) if config.sinks else None
             self._config = config
             self._read = version
+            self.fence.unknown = bool(config.sinks) and config.policy is not Policy.OFF
         except SecretsOpsError as error:
             self._read = None
             self._failed(error)
@@ -166,7 +168,7 @@ class KeyEscrow:
 
     def refusal(self, *, first: bool) -> str:
         """Say why no key may be minted now, "" when one may; `first`: the cluster has none yet."""
-        if self.fence.up:
+        if self.fence.why:
             return "Fenced"
         if self.policy is Policy.OFF:
             return ""
@@ -192,7 +194,7 @@ class KeyEscrow:
             return self._next - now
         try:
             self._see_claims()
-            if not self.fence.up:
+            if not self.fence.why:
                 self._bring_in()
         except SecretsOpsError as error:
             self._failed(error)
@@ -341,37 +343,19 @@ class KeyEscrow:
     # --- claims
 
     def _see_claims(self) -> None:
-        """Raise the fence where a valid claim of another incarnation is newest, in whatever sink; lower it if not.
-
-        Sinks that do not answer say nothing: what was seen before stays, also over a restart (in the ConfigMap).
-        """
-        escrow, _ = self._parts()
-        claims = newest_claims(escrow)
-        if claims is None:
-            if not self.fence.up and not self._known.epoch:
-                self.fence.why = self._kept_fence()
-            if self.fence.up:
-                self._stand(Standing(reason="Fenced", message=self.fence.why))
-            return
-        holder = claims[-1].incarnation if claims else ""
-        uid = self._uid()
-        if not claims or holder == uid:
-            if self.fence.up:
-                log.warning("this cluster has the claim again")
-            self.fence.why = ""
-            return
-        why = f"claim {claims[-1].number} of {claims[-1].claimed} is of incarnation {holder}, this is {uid}"
-        if self.fence.why != why:
-            log.error("this cluster was replaced: it opens and does nothing else", extra=fields(why=why))
-        self.fence.why = why
-        self._stand(Standing(reason="Fenced", message=why, hint="if this is the right one: secretsops escrow claim"))
-
-    def _kept_fence(self) -> str:
-        try:
-            held = self._cluster.get(CONFIG_MAP, CONFIGURATION, self._namespace)
-        except SecretsOpsError:
-            return ""
-        return str((held.body.get("data") or {}).get("fenced") or "")
+        """Judge who has the claim by all sinks that answer; under `preferred` none has to."""
+        escrow, config = self._parts()
+        claims.judge(
+            self.fence,
+            newest_claims(escrow),
+            uid=self._uid,
+            kept=lambda: claims.kept_or_nothing(self._cluster, self._namespace),
+        )
+        if config.policy is not Policy.REQUIRED:
+            self.fence.unknown = False
+        if self.fence.why:
+            hint = "if this is the right one: secretsops escrow claim"
+            self._stand(Standing(reason="Fenced", message=self.fence.why, hint=hint))
 
     def _awaited(self) -> str:
         """Say `AwaitingRestore` where the sinks hold keys that this cluster does not have, else ""."""
@@ -394,24 +378,17 @@ class KeyEscrow:
 
     def exposed(self) -> str:
         """Give the metrics in Prometheus' text format."""
-        now = self._clock.now()
-        known = self._known
-        lines = [
-            *_gauge("unescrowed_keys", "Usable sealing keys without a proven backup.", {"": float(self._unescrowed)}),
-            *_gauge("fenced", "1 where another incarnation has the claim.", {"": float(self.fence.up)}),
-        ]
-        if known.receipt is not None:
-            age = (now - _time(known.receipt.made)).total_seconds()
-            ages = {f'sink="{_escaped(each.sink)}"': age for each in known.receipt.sinks}
-            lines += _gauge("receipt_age_seconds", "Since this sink was read back.", ages)
-        if known.opened is not None:
-            since = (now - known.opened).total_seconds()
-            lines += _gauge("verified_restore_age_seconds", "Since somebody opened an epoch.", {"": since})
-        if known.custodians:
-            days = [(each.until - now).total_seconds() / 86400 if each.until else 0.0 for each in known.custodians]
-            text = "Days until the first recipient is unproven."
-            lines += _gauge("challenge_due_days", text, {"": max(0.0, min(days))})
-        return "\n".join([*lines, ""]) if self.policy is not Policy.OFF else ""
+        if self.policy is Policy.OFF:
+            return ""
+        now, known = self._clock.now(), self._known
+        return exposition(
+            now=now,
+            unescrowed=self._unescrowed,
+            fenced=bool(self.fence.why),
+            receipt=known.receipt,
+            opened=known.opened,
+            custodians=known.custodians,
+        )
 
     def _publish(self) -> None:
         """Keep in a ConfigMap how escrow stands, where it changed."""
@@ -515,17 +492,3 @@ def _born(secret: Manifest) -> str:
 def _certificate(secret: Manifest) -> Certificate:
     """Give the certificate of a key Secret that was found whole."""
     return read_certificate(base64.b64decode((secret.body.get("data") or {})["tls.crt"]))
-
-
-def _time(text: str) -> dt.datetime:
-    return dt.datetime.strptime(text, backup.TIME).replace(tzinfo=dt.UTC)
-
-
-def _gauge(name: str, text: str, values: Mapping[str, float]) -> list[str]:
-    full = f"secretsops_escrow_{name}"
-    rows = [f"{full}{{{labels}}} {value:g}" if labels else f"{full} {value:g}" for labels, value in values.items()]
-    return [f"# HELP {full} {text}", f"# TYPE {full} gauge", *rows]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")[:100]

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from controllers.external_kept import Keeping
 from controllers.external_reporting import Emit, Reports, told_failure, told_missing, told_refusal
 from controllers.external_values import Found, Values
+from controllers.fence import ClusterReplaced
 from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.clock import SystemClock
@@ -197,7 +198,12 @@ class ExternalSecrets:
         if isinstance(target, dict) and target.get("deletionPolicy") == "Delete":
             live = self._secret(target_name(manifest), manifest.namespace)
             if live is not None and is_of_external_secret(live, manifest.name):
-                self._delete(live)
+                try:
+                    self._delete(live)
+                except ClusterReplaced as error:
+                    # A cluster that was replaced may be dismantled: the object goes, its Secret stays.
+                    if error.reason != "Fenced":
+                        raise
         with contextlib.suppress(NotFound):
             self._with_finalizers(manifest, [name for name in finalizers if name != FINALIZER])
         return Done("gone")

@@ -14,10 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from controllers.fence import Fence
 from secretsops.errors import AlreadyExists, Conflict, NotFound, SecretsOpsError, WorldFailed
 from secretsops.logs import fields
 from secretsops.manifest import GroupVersionKind, Manifest
-from secretsops.ports import Clock, Cluster
+from secretsops.ports import Clock, Cluster, Doors, SinkAccess
+from secretsops.sources import Access
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +34,51 @@ class NotLeading(WorldFailed):
 
 
 class Fenced:
-    """A cluster door whose writes go out only while `holds` says that the lease is ours.
+    """A door (cluster, secret store, escrow sink) whose writes go out only while `holds` says that the lease is ours.
 
     Whoever lost it stops between two requests, RENEW_DEADLINE after its last renewal and DURATION - RENEW_DEADLINE
     before the next holder begins. A write that is on its way in that moment meets a resourceVersion, a uid or a name
-    that the next holder's work changed (SECURITY.md §3).
+    that the next holder's work changed. Nothing is deleted while the `fence` is up (SECURITY.md §3).
     """
 
-    def __init__(self, cluster: Cluster, holds: Callable[[], bool]) -> None:
-        self._cluster, self._holds = cluster, holds
+    def __init__(self, door: object, holds: Callable[[], bool], fence: Fence | None = None) -> None:
+        self._door, self._holds, self._fence = door, holds, fence
 
     def __getattr__(self, name: str) -> Any:
-        if name in _WRITES and not self._holds():
-            raise NotLeading("the lease is not held: nothing is written", hint="the holder writes; look at the Lease")
-        return getattr(self._cluster, name)
+        if name in WRITES:
+            refuse_unless(self._holds)
+        if name in _DELETES and self._fence is not None:
+            self._fence.refuse()
+        return getattr(self._door, name)
 
 
-_WRITES = frozenset({"create", "replace", "patch", "apply", "delete"})
+def refuse_unless(holds: Callable[[], bool]) -> None:
+    """Raise `NotLeading` where the lease is not ours for certain."""
+    if not holds():
+        raise NotLeading("the lease is not held: nothing is written", hint="the holder writes; look at the Lease")
+
+
+class FencedDoors:
+    """The doors to stores and sinks, each fenced; the others are as they are."""
+
+    def __init__(self, doors: Doors, holds: Callable[[], bool]) -> None:
+        self._doors, self._holds = doors, holds
+
+    def sink(self, place: str | SinkAccess) -> Any:
+        """Open an escrow sink, fenced."""
+        return Fenced(self._doors.sink(place), self._holds)
+
+    def secret_source(self, access: Access) -> Any:
+        """Open a secret store, fenced."""
+        return Fenced(self._doors.secret_source(access), self._holds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._doors, name)
+
+
+_DELETES = frozenset({"delete", "remove"})
+WRITES = frozenset({"create", "replace", "patch", "apply", "put", "trial", "call"}) | _DELETES
+"""What changes the world, by names of `secretsops.ports`: Cluster, SecretSource (`call` makes credentials), Sink."""
 
 
 class Election:

@@ -54,8 +54,6 @@ from secretsops.secret import Plaintext, SecretData
 
 SYNCED, ERRORED, SOURCE_DELETED = "Synced", "Errored", "SourceDeleted"
 DONE = "PushSecret synced successfully"
-FENCED_AGAIN = 60.0
-"""Seconds until a fenced cluster looks again whether it still is."""
 KEPT = f"{DONE}. Existing secrets in providers unchanged."
 """Compat: the peer's words."""
 
@@ -98,7 +96,7 @@ class PushSecrets:
         """
         # 0. A cluster that was replaced pushes nothing and takes nothing back: the stores are the other's now.
         if self._fence.up:
-            return Pushed("fenced", FENCED_AGAIN)
+            return Pushed("fenced", self._fence.again)
         # 1. Observe it; take back what it wrote when it is being deleted; sign for that.
         try:
             manifest = self._observed.get(PUSH_SECRET, key.name, key.namespace)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from controllers.attesting import Attester
-from controllers.escrow import CONFIGURATION, KeyEscrow
+from controllers.claims import CONFIGURATION
+from controllers.escrow import KeyEscrow
 from controllers.metrics import Metrics, label_text
 from controllers.sealed_secrets import COMPARED, Doing, SealedSecrets
 from controllers.sealed_view import View, masked, of_secret

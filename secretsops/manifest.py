@@ -107,13 +107,15 @@ class Manifest:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """Give the labels."""
-        return self.metadata.get("labels") or {}
+        """Give the labels, none where they are no mapping."""
+        found = self.metadata.get("labels")
+        return found if isinstance(found, dict) else {}
 
     @property
     def annotations(self) -> Mapping[str, str]:
-        """Give the annotations."""
-        return self.metadata.get("annotations") or {}
+        """Give the annotations, none where they are no mapping."""
+        found = self.metadata.get("annotations")
+        return found if isinstance(found, dict) else {}
 
     @property
     def uid(self) -> str:

@@ -8,7 +8,7 @@ exception crosses a door: adapters speak the types and errors of this package.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -215,7 +215,8 @@ class ClusterTarget:
     """Which cluster is meant, in kubectl's terms. Empty fields follow kubectl's rules (KUBECONFIG, in-cluster).
 
     `overrides` are kubectl's connection options by name (`server`, `token`, `as`, `as-group`, …), which win over the
-    kubeconfig.
+    kubeconfig. `before_write` is called right before each write request is sent, also before it is sent again, and
+    holds it back by raising.
     """
 
     kubeconfig: str = ""
@@ -223,6 +224,7 @@ class ClusterTarget:
     user_agent: str = "secretsops"
     timeout: float = 30.0
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    before_write: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
 
 # --- External stores -----------------------------------------------------------------------------------

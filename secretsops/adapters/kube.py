@@ -45,14 +45,15 @@ def connect(target: ClusterTarget, *, clock: Clock | None = None) -> KubeCluster
         Unauthorized: the kubeconfig's credential plugin, which runs now, gave no credential.
         MissingExtra: the extra `cluster` is not installed.
     """
-    return KubeCluster(Session(target), clock=clock or SystemClock())
+    return KubeCluster(Session(target), clock=clock or SystemClock(), before_write=target.before_write)
 
 
 class KubeCluster:
     """One API server. Satisfies `secretsops.ports.Cluster`; thread-safe."""
 
-    def __init__(self, session: Session, *, clock: Clock) -> None:
+    def __init__(self, session: Session, *, clock: Clock, before_write: Callable[[], None] = lambda: None) -> None:
         self._session = session
+        self._before_write = before_write
         self._clock = clock
         self._lock = threading.Lock()
         self._resources: Mapping[GroupVersionKind, Resource] = {}
@@ -303,6 +304,8 @@ class KubeCluster:
         harmless = method == "GET" or content_type == _APPLY
 
         def attempt() -> Any:
+            if method != "GET":
+                self._before_write()
             with self._session.request(method, url, body=content, headers=sent) as response:
                 if response.status >= 400:
                     raise _error(response, what=f"{method} {path}", secret=secret)

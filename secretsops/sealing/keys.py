@@ -219,9 +219,9 @@ def read_key_secret(secret: Mapping[str, Any]) -> KeyPair:
     Raises:
         InvalidManifest: data are missing or broken; the Secret is named, its content never.
     """
-    metadata = secret.get("metadata") or {}
+    metadata = _mapping(secret, "metadata")
     source = f"{metadata.get('namespace') or ''}/{metadata.get('name') or ''}"
-    annotations = metadata.get("annotations") or {}
+    annotations = _mapping(metadata, "annotations")
     try:
         return read_key_pair(
             _data(secret, "tls.key"),
@@ -240,8 +240,8 @@ def is_key_secret(secret: Mapping[str, Any], *, legacy_name: str = "") -> bool:
     `legacy_name` is the one name that needs no label (the layout before upstream's 0.9). Compat: one that is labelled
     otherwise is disabled all the same; upstream reads it whatever its label says.
     """
-    metadata = secret.get("metadata") or {}
-    state = (metadata.get("labels") or {}).get(KEY_LABEL)
+    metadata = _mapping(secret, "metadata")
+    state = _mapping(metadata, "labels").get(KEY_LABEL)
     return bool(state == ACTIVE or (state is None and legacy_name and metadata.get("name") == legacy_name))
 
 
@@ -316,9 +316,15 @@ def key_secret(
     }
 
 
+def _mapping(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """Give a field's mapping, an empty one where it is none: files hold what people and enemies write."""
+    found = body.get(field)
+    return found if isinstance(found, dict) else {}
+
+
 def _data(secret: Mapping[str, Any], key: str) -> bytes:
-    value = (secret.get("data") or {}).get(key)
-    plain = (secret.get("stringData") or {}).get(key)
+    value = _mapping(secret, "data").get(key)
+    plain = _mapping(secret, "stringData").get(key)
     if isinstance(plain, str):
         return plain.encode()
     if not isinstance(value, str) or not value:

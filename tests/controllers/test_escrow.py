@@ -7,13 +7,16 @@ import datetime as dt
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
-from controllers import sealing_keys
-from controllers.escrow import CONFIG_MAP, CONFIGURATION, KeyEscrow
+from controllers import claims, sealing_keys
+from controllers.claims import CONFIG_MAP, CONFIGURATION
+from controllers.escrow import KeyEscrow
+from controllers.fence import Fence
 from controllers.sealing_keys import KeyPolicy, Keys, Renewal, held
 from secretsops.escrow import backup, bundle, custody, receipt
 from secretsops.escrow import trust as roots
@@ -400,6 +403,39 @@ def test_a_stray_first_key_is_set_aside_when_a_restore_comes_first() -> None:
     world.run(120)
     assert world.labels() == [ACTIVE, "superseded"]
     assert world.sealing().fingerprint == restored.fingerprint  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("policy", ["required", "preferred"])
+def test_after_a_start_nothing_is_pruned_until_a_sink_has_spoken(policy: str) -> None:
+    """Under `required`; `preferred` waits for none, and remembers what was seen before."""
+    world = World(policy=policy)
+    world.run()
+    for sink in world.sinks.values():
+        sink.away = True
+    world.restart()
+    seen = [world.gate.fence.unknown]
+    world.run(30)
+    seen.append(world.gate.fence.unknown)
+    for sink in world.sinks.values():
+        sink.away = False
+    world.run(120)
+    assert [*seen, world.gate.fence.unknown] == [True, policy == "required", False]
+    assert World(policy="none", proven=False).gate.fence.unknown is False
+
+
+def test_a_process_without_the_sealing_part_heeds_what_that_wrote_down() -> None:
+    """`--controllers external-secrets`: the ConfigMap of escrow says whether this cluster was replaced."""
+    cluster, fence = FakeCluster(), Fence()
+    runtime: Any = SimpleNamespace(cluster=cluster, namespace=HOME, fence=fence)
+    (part,) = claims.build(runtime)
+    (tick,) = part.ticks
+    assert (fence.why, fence.unknown) == ("", True)
+    assert tick.act() > 0
+    assert (fence.why, fence.unknown) == ("", False)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": CONFIGURATION, "namespace": HOME}}
+    cluster.create(Manifest({**body, "data": {"fenced": "claim 2 is of another incarnation"}}))
+    tick.act()
+    assert fence.why == "claim 2 is of another incarnation"
 
 
 def seeds(quick: int) -> list[Any]:

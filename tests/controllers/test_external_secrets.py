@@ -12,7 +12,8 @@ import pytest
 
 from controllers.external_parts import build
 from controllers.external_secrets import ExternalSecrets
-from controllers.fence import Fence
+from controllers.fence import ClusterReplaced, Fence
+from controllers.leader import Fenced
 from controllers.stores import Stores
 from secretsops.errors import (
     Conflict,
@@ -408,6 +409,27 @@ def test_delete_without_ownership_is_refused(world: World, spine: ExternalSecret
     world.values.clear()
     world.pass_time(hours=2)
     assert spine.reconcile(PLACE).action == "refused"
+    assert world.has_secret()
+
+
+def test_a_cluster_that_was_replaced_deletes_no_secret(world: World, stores: Stores) -> None:
+    """A provider that lost the value, and an ExternalSecret that goes under Delete: the Secret stays."""
+    fence = Fence()
+    door: Any = Fenced(world, lambda: True, fence)
+    stores.reconcile(STORE)
+    spine = ExternalSecrets(door, stores, world.emit, clock=world, spread=lambda: 0.0)
+    applied(world, spine, target={"deletionPolicy": "Delete"})
+    world.values.clear()
+    world.pass_time(hours=2)
+    fence.unknown = True
+    with pytest.raises(ClusterReplaced):
+        spine.reconcile(PLACE)
+    world.objects["ExternalSecret", "shop", "app"]["metadata"]["deletionTimestamp"] = "2027-01-01T12:00:00Z"
+    with pytest.raises(ClusterReplaced):
+        spine.reconcile(PLACE)
+    fence.unknown, fence.why = False, "claim 2 is of another incarnation"
+    assert spine.reconcile(PLACE).action == "gone"
+    assert ("ExternalSecret", "shop", "app") not in world.objects
     assert world.has_secret()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from controllers.escrow import CONFIGURATION
+from controllers.claims import CONFIGURATION
 from controllers.install import IMAGE, definitions, manifests
 from controllers.leader import LEASE, LEASE_NAME, Election
 from controllers.sealing_keys import CERTIFICATE_CONFIG_MAP, KeyPolicy, Keys, mint, publish

@@ -5,17 +5,36 @@ from __future__ import annotations
 import datetime as dt
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from controllers.leader import DURATION, LEASE, LEASE_NAME, RENEW_DEADLINE, RETRY, Election, Fenced, NotLeading
+from controllers.fence import ClusterReplaced, Fence
+from controllers.leader import (
+    DURATION,
+    LEASE,
+    LEASE_NAME,
+    RENEW_DEADLINE,
+    RETRY,
+    WRITES,
+    Election,
+    Fenced,
+    FencedDoors,
+    NotLeading,
+    refuse_unless,
+)
+from secretsops.adapters.kube import KubeCluster
 from secretsops.clock import SystemClock
 from secretsops.errors import SecretsOpsError, Unreachable
-from secretsops.manifest import Manifest
+from secretsops.manifest import GroupVersionKind, Manifest
+from secretsops.ports import Cluster, Resource, SecretSource, Sink
 from tests.controllers.conftest import Server
 from tests.controllers.wiretap import until
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.sink import FakeSink
 
 
 class Time:
@@ -224,3 +243,71 @@ def test_a_leader_that_lost_its_lease_writes_nothing_before_the_next_begins() ->
     attempt(second)
     assert second.leads()
     other.delete(config, "one", namespace="default")
+
+
+READS = {"server", "resources", "resource", "get", "page", "list", "watch", "raw"}
+READS |= {"dialect", "fetch", "fetch_property", "fetch_many", "batch", "probe", "log_in", "close", "metadata", "find"}
+READS |= {"exists", "name", "names", "describe"}
+
+
+def test_every_write_there_is_asks_for_the_lease() -> None:
+    """Whoever adds a method to a door says here whether it changes the world; `raw` carries reviews alone."""
+    for door in (Cluster, SecretSource, Sink):
+        methods = {name for name in vars(door) if not name.startswith("_")}
+        assert methods - READS - WRITES == set(), door
+    assert WRITES.isdisjoint(READS)
+
+
+def test_stores_and_sinks_are_fenced_as_the_cluster_is() -> None:
+    """What goes to a provider or into the escrow waits for the lease too; reading goes on."""
+    leads, sink = [True], FakeSink("one")
+    doors = FencedDoors(SimpleNamespace(sink=lambda _place: sink, clock="clock"), lambda: leads[0])
+    found = doors.sink("fake://one")
+    found.put("a", b"1")
+    leads[0] = False
+    with pytest.raises(NotLeading):
+        found.put("b", b"2")
+    with pytest.raises(NotLeading):
+        found.trial("canary")
+    assert (found.get("a"), found.names()) == (b"1", ["a"])
+    assert doors.clock == "clock"
+
+
+def test_a_write_that_the_server_has_wait_asks_again_before_it_is_sent() -> None:
+    """429 with Retry-After: the lease ran out meanwhile, and the second attempt never leaves."""
+    leads, sent = [True], []
+
+    class Session:
+        server = "https://c"
+
+        @contextmanager
+        def request(self, method: str, _path: str, **_: Any) -> Iterator[Any]:
+            sent.append(method)
+            leads[0] = False
+            headers = {"Retry-After": "1"}
+            yield SimpleNamespace(
+                status=429, headers=headers, stream=lambda _size: [b'{"kind": "Status", "code": 429}']
+            )
+
+    session: Any = Session()
+    door = KubeCluster(session, clock=Time(), before_write=lambda: refuse_unless(lambda: leads[0]))
+    kind = GroupVersionKind("", "v1", "ConfigMap")
+    door._resources = {kind: Resource(kind=kind, plural="configmaps", namespaced=True)}
+    with pytest.raises(NotLeading):
+        door.create(Manifest({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}}))
+    assert sent == ["POST"]
+
+
+def test_a_cluster_that_was_replaced_deletes_nothing() -> None:
+    """Nor does one that does not know yet; everything else goes on."""
+    cluster, fence = FakeCluster(), Fence()
+    door = Fenced(cluster, lambda: True, fence)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": "default"}}
+    kind = Manifest(body).kind
+    for fence.why, fence.unknown, reason in (("claim 2", False, "Fenced"), ("", True, "ClaimUnknown")):
+        door.apply(Manifest(body), field_manager="test")
+        with pytest.raises(ClusterReplaced) as caught:
+            door.delete(kind, "one", namespace="default")
+        assert caught.value.reason == reason
+    fence.unknown = False
+    door.delete(kind, "one", namespace="default")

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from controllers.fence import ClusterReplaced, Fence
 from controllers.leader import Fenced, NotLeading
 from controllers.loop import Loop, Runtime
-from controllers.sealed_secrets import SealedSecrets
+from controllers.sealed_secrets import Doing, SealedSecrets
 from controllers.sealing_keys import CERTIFICATE_CONFIG_MAP, SELECTOR, KeyPolicy, Keys, Renewal
 from controllers.sealing_parts import build
 from secretsops.clock import SystemClock
@@ -162,13 +163,67 @@ def test_a_lease_lost_while_opening_writes_nothing() -> None:
         leads[0] = False  # it runs out while we open
         return KeyRing([KEY])
 
-    door: Any = Fenced(cluster, lambda: leads[0])  # type: ignore[arg-type]
+    door: Any = Fenced(cluster, lambda: leads[0])
     spine = SealedSecrets(door, ring, cluster.emit, clock=cluster)
     with pytest.raises(NotLeading):
         spine.reconcile(PLACE)
     assert (cluster.writes, cluster.events) == ([], [])
     again = SealedSecrets(cluster, lambda: KeyRing([KEY]), cluster.emit, clock=cluster)  # type: ignore[arg-type]
     assert again.reconcile(PLACE) == "created"
+
+
+def test_a_cluster_that_was_replaced_deletes_no_secret_of_a_sealed_secret() -> None:
+    """`--old-gc-behavior` waits while the fence is up, and is made up for once it is down."""
+    cluster, fence = api_server(), Fence()
+    cluster.create(Manifest(key_secret(OLD, namespace="kube-system")))
+    door: Any = Fenced(cluster, lambda: True, fence)
+    spine = SealedSecrets(door, lambda: KeyRing([OLD]), lambda *_: None, doing=Doing(old_gc=True))
+    made = cluster.create(sealed("app", "value"))
+    assert spine.reconcile(made.key) == "created"
+    left = cluster.get(SECRET, "app", "shop")
+    cluster.delete(SEALED_SECRET, "app", namespace="shop")
+    # Not collected yet: the API server's garbage collector takes its time.
+    kept = {name: left.metadata[name] for name in ("name", "namespace", "ownerReferences")}
+    cluster.create(Manifest({**left.body, "metadata": kept}))
+    fence.why = "claim 2 is of another incarnation"
+    with pytest.raises(ClusterReplaced):
+        spine.reconcile(made.key)
+    assert value(cluster, "app") == "value"
+    fence.why = ""
+    assert spine.reconcile(made.key) == "gone"
+    assert value(cluster, "app") == ""
+
+
+def test_a_leader_that_lost_its_lease_writes_nothing_any_more() -> None:
+    """The whole part at work, objects and keys coming and going: from the moment on nothing is written, all is read."""
+    cluster, leads = api_server(), [True]
+    cluster.create(Manifest(key_secret(OLD, namespace="kube-system")))
+    door: Any = Fenced(cluster, lambda: leads[0])
+    ours = threading.local()
+    written: list[Request] = []
+
+    def record(request: Request) -> None:
+        if request.verb not in ("get", "list", "watch") and not getattr(ours, "test", False):
+            written.append(request)
+
+    with running(door, key_renew_period=3600.0):
+        ours.test = True
+        for number in range(10):
+            cluster.create(sealed(f"app-{number}", "v"))
+        until(lambda: all(value(cluster, f"app-{n}") for n in range(10)), "every Secret")
+        leads[0] = False
+        time.sleep(0.2)  # what was on its way has arrived
+        cluster.on_request = record
+        for number in range(10, 20):
+            cluster.create(sealed(f"app-{number}", "v"))
+        for number in range(5):
+            cluster.delete(SECRET, f"app-{number}", namespace="shop")
+        cluster.create(Manifest(key_secret(POOL[0], namespace="kube-system", name="newer")))
+        time.sleep(1.0)
+        assert written == []
+        leads[0] = True
+        until(lambda: all(value(cluster, f"app-{n}") for n in range(20)), "every Secret, once it leads again", 30)
+    assert written
 
 
 # --- processes that die ------------------------------------------------------------------------------------
