@@ -12,15 +12,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from secretsops.errors import SecretsOpsError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from secretsops.adapters.repositories import Repositories
     from secretsops.ports import (
         Age,
@@ -208,6 +208,8 @@ class _LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete names from the table, importing no command, then options as click does."""
+        from click.shell_completion import CompletionItem
+
         names = [CompletionItem(name, help=COMMANDS[name][1]) for name in COMMANDS if name.startswith(incomplete)]
         return sorted(names, key=lambda item: str(item.value)) + click.Command.shell_complete(self, ctx, incomplete)
 
@@ -282,11 +284,11 @@ def _guard_siblings() -> None:
     Generic names can collide: pip installs a second wheel with a top-level `controllers` without a word, and our
     commands would then run its code (pypa/pip#4625). 0.1 ms.
     """
-    home = Path(__file__).resolve().parent.parent
+    home = __file__.rpartition("secretsops")[0]  # not by pathlib, whose import takes as long as all this
     for name in ("recovery", "controllers", "drills"):
         spec = importlib.util.find_spec(name)
-        origin = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
-        if origin != home:
+        origin = (spec.origin or "") if spec else ""
+        if not origin.startswith(home + name):
             raise SecretsOpsError(
                 f"package '{name}' comes from {origin or 'nowhere'}, not from beside secretsops",
                 reason="BrokenInstall",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -48,7 +47,9 @@ class Plaintext:
         """Compare in constant time for values of equal length."""
         if not isinstance(other, Plaintext):
             return NotImplemented
-        return hmac.compare_digest(self._value, other._value)
+        from hmac import compare_digest
+
+        return compare_digest(self._value, other._value)
 
     def __hash__(self) -> int:
         """Refuse: a digest of a secret is the secret."""

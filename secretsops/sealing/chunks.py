@@ -9,7 +9,6 @@ What never lives here: reading documents, files.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -86,6 +85,8 @@ def chunks(lines: Iterable[bytes], *, size: int = SIZE, limit: int = LIMIT) -> I
 
 def _objects(content: bytes) -> int:
     """Count the JSON texts of a piece; 0 where it is no JSON (flow YAML begins with a brace too)."""
+    import json
+
     decoder, position, count = json.JSONDecoder(), 0, 0
     try:
         text = content.decode("utf-8-sig").strip()

@@ -6,7 +6,6 @@ What never lives here: options (`cli.py`), sealing rules (`sealed.py`), how a fi
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -483,6 +482,8 @@ def _rendered(documents: list[dict[str, Any]], wanted: str, *, cluster: str = ""
     if wanted == "yaml":
         head = f"---\n# cluster: {cluster}\n" if cluster else "---\n"
         return "".join(head + dump(body) for body in documents).encode()
+    import json
+
     return "".join(json.dumps(body, indent=2, ensure_ascii=False) + "\n" for body in documents).encode()
 
 

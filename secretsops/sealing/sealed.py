@@ -9,7 +9,6 @@ What never lives here: who may write the Secret (`secretsops.ownership`), files,
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -399,6 +398,8 @@ def _open_deprecated(sealed: Manifest, ring: KeyRing, label: bytes) -> Opened:
         raise Refused("spec.data and spec.encryptedData exclude each other", reason="DeprecatedFormat")
     value, key = ring.open(str(sealed.spec["data"]), label=label)
     try:
+        import json
+
         inner = json.loads(value.reveal())
         data = SecretData.of(inner)
         template = {"metadata": inner.get("metadata") or {}, "type": inner.get("type")}

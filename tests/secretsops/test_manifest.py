@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secretsops import manifest
+from secretsops import go_yaml
 from secretsops.errors import InvalidManifest
 from secretsops.manifest import (
-    DOCUMENT_LIMIT,
     GroupVersionKind,
     Manifest,
     ObjectKey,
@@ -22,6 +21,7 @@ from secretsops.manifest import (
     load_all,
     load_values,
 )
+from secretsops.plain_yaml import DOCUMENT_LIMIT, read_plain, write_plain
 
 
 def _value(text: str) -> Any:
@@ -281,9 +281,9 @@ _TREES = st.recursive(
 def test_the_short_way_of_writing_gives_the_same_text(body: dict[str, Any]) -> None:
     """What is written without PyYAML is what PyYAML writes."""
     lines: list[str] = []
-    if manifest._dump_simple(body, "", lines):
+    if write_plain(body, "", lines):
         assert "".join(lines) == yaml.dump(
-            body, Dumper=manifest._Dumper, sort_keys=True, default_flow_style=False, allow_unicode=True, width=2**30
+            body, Dumper=go_yaml._Dumper, sort_keys=True, default_flow_style=False, allow_unicode=True, width=2**30
         )
     assert list(load_values(dump(body).encode())) == [body]
 
@@ -309,3 +309,60 @@ def test_the_short_way_refuses_as_the_long_one(text: str) -> None:
     for head in ("", "# &\n"):
         with pytest.raises(InvalidManifest):
             list(load_values(head.encode() + text.encode()))
+
+
+WORDS = st.sampled_from(
+    [
+        "a",
+        "b",
+        "c-d",
+        "app.kubernetes.io/name",
+        "y",
+        "no",
+        "null",
+        "true",
+        "1",
+        "007",
+        "1e3",
+        ".5",
+        "0x1f",
+        "dmFsdWU=",
+        "9Ab/+=",
+        "a:b",
+        "a:b:c",
+        ":",
+        "-",
+        "---",
+        "...",
+        "#",
+        "~",
+        '"q"',
+        "'q'",
+    ]
+)
+LINES = st.tuples(
+    st.sampled_from(["", "  ", "    ", "\t", "---", "# c"]), WORDS, st.sampled_from([":", ": ", ":  ", ""]), WORDS
+)
+
+
+@settings(max_examples=2000)
+@given(st.lists(LINES.map("".join), max_size=6), st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_the_short_way_reads_what_the_general_way_reads(lines: list[str], end: str, last: bool) -> None:
+    """Lines that look like mappings of words: either it is not read the short way, or it is read as the same."""
+    text = end.join(lines) + (end if last else "")
+    short = read_plain(text)
+    if short is not None:
+        assert short == list(go_yaml.read(text, source="", unique_keys=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: b",
+        "a: b\n\n# c\n  # d\nc:\n  d: e\n  f:\n      g: null\n  h: yes\ni: 9Ab+/=\n",
+        "---\na: b\n---\nc: d/e:f\n",
+    ],
+)
+def test_what_kubectl_prints_is_read_the_short_way(text: str) -> None:
+    assert read_plain(text) == list(go_yaml.read(text, source="", unique_keys=True))
+    assert read_plain("a: b\n--- \nc: d\n") is None
