@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CLUSTER ?= auto
 ARGS ?=
 
-.PHONY: demo drills test check format bench nightly lock clean
+.PHONY: demo drills test check format bench fuzz nightly lock clean
 
 # Installed from the lock file with hashes; the project itself is linked, so edits take effect at once.
 $(VENV)/.installed: requirements.lock pyproject.toml
@@ -42,6 +42,9 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m tests.bench $(ARGS)
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 nightly: $(VENV)/.installed
 	$(BIN)/python -m pytest --nightly $(ARGS)

@@ -42,7 +42,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "set": ("secretsops.sealing.cli_files:set_item", "Seal one value into a SealedSecret file."),
 }
 MODES = ("fetch_cert", "raw", "validate", "recovery_unseal", "re_encrypt", "rotate")
-_KLOG = ("logtostderr", "alsologtostderr", "stderrthreshold", "vmodule")
+_KLOG = ("stderrthreshold", "vmodule", "log_backtrace_at", "log_dir", "log_file", "log_file_max_size")
+_KLOG_SWITCHES = ("logtostderr", "alsologtostderr", "add_dir_header", "one_output", "skip_headers", "skip_log_headers")
 
 
 class _Seal(click.Group):
@@ -85,6 +86,11 @@ def _ignored_options(command: Any) -> Any:
     command = click.option("-v", "--v", "klog_v", hidden=True, expose_value=False, help="Without effect.")(command)
     for name in _KLOG:
         command = click.option(f"--{name}", hidden=True, expose_value=False, help="Without effect.")(command)
+    for name in _KLOG_SWITCHES:  # with or without a value, as Go's flags are
+        switch = click.option(
+            f"--{name}", is_flag=False, flag_value="true", hidden=True, expose_value=False, help="Without effect."
+        )
+        command = switch(command)
     return command
 
 

@@ -22,6 +22,9 @@ from secretsops.clock import SystemClock
 from secretsops.errors import Forbidden
 from secretsops.manifest import GroupVersionKind, Manifest, dump, load_all
 from secretsops.ports import Cluster, ClusterTarget
+from secretsops.sealing.keys import generate, key_secret
+from secretsops.sealing.sealed import SECRET
+from tests.controllers.wiretap import until
 
 CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 CRDS = {
@@ -216,13 +219,16 @@ def test_kubectl_applies_it_twice(control_plane: ControlPlane, tmp_path: Path) -
         subprocess.run(undo, capture_output=True, check=True, timeout=60)
 
 
+RIGHTS = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+ACCOUNT = GroupVersionKind("", "v1", "ServiceAccount")
+
+
 @pytest.fixture
 def as_the_controller(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Cluster]:
     """Give a door with exactly the rights that an installation into a namespace of its own grants."""
     namespace = "rights-test"
     admin = connect(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
-    rights = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
-    placed = [each for each in manifests(namespace=namespace) if each.kind.kind in rights]
+    placed = [each for each in manifests(namespace=namespace) if each.kind.kind in RIGHTS]
     for each in placed:
         admin.apply(each, field_manager="test", force=True)
     [kubeconfig] = [each.body for each in load_all(control_plane.kubeconfig.read_bytes(), source="kubeconfig")]
@@ -256,3 +262,77 @@ def test_its_rights_are_enough_and_end_at_its_own_objects(as_the_controller: Clu
             cluster.get(LEASE, "kube-scheduler", place)
         with pytest.raises(Forbidden):
             cluster.patch(CONFIG_MAP, "coredns", {"data": {"Corefile": ""}}, namespace=place)
+
+
+ASKED = [("get", "secrets"), ("list", "secrets"), ("watch", "secrets")]
+
+
+def _may_read(admin: Cluster, namespace: str, subject: dict[str, Any]) -> bool:
+    """Ask the API server whether somebody may read Secrets of a namespace in any way."""
+    for verb, resource in ASKED:
+        attributes = {"namespace": namespace, "verb": verb, "resource": resource, "version": "v1"}
+        spec = {**subject, "resourceAttributes": attributes}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        answer = admin.raw("POST", path, body=json.dumps(review).encode(), content_type="application/json")
+        if json.loads(answer.body)["status"].get("allowed"):
+            return True
+    return False
+
+
+def _readers(admin: Cluster, namespace: str) -> set[str]:
+    """Name who may read Secrets of a namespace: every account there is, and people of every group we know."""
+    accounts = admin.list(GroupVersionKind("", "v1", "ServiceAccount"))
+    subjects = {
+        f"{each.namespace}/{each.name}": {
+            "user": f"system:serviceaccount:{each.namespace}:{each.name}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{each.namespace}", "system:authenticated"],
+        }
+        for each in accounts
+    }
+    for group in ("secretsops:sealers", "system:authenticated", "system:unauthenticated", "system:nodes"):
+        subjects[group] = {"user": "somebody", "groups": [group, "system:authenticated"]}
+    return {name for name, subject in subjects.items() if _may_read(admin, namespace, subject)}
+
+
+@pytest.mark.e2e
+def test_nobody_but_the_controller_reads_key_secrets(control_plane: ControlPlane) -> None:
+    """With RBAC on: our manifests let one account more read Secrets than could before; all others are turned away."""
+    namespace = "who-reads"
+    admin = connect(ClusterTarget(kubeconfig=str(control_plane.kubeconfig)))
+    placed = [each for each in manifests(namespace=namespace) if each.kind.kind in RIGHTS]
+    admin.apply(next(each for each in placed if each.kind.kind == "Namespace"), field_manager="test", force=True)
+    accounts = [f"{namespace}/default"]
+    until(lambda: accounts[0] in {f"{a.namespace}/{a.name}" for a in admin.list(ACCOUNT)}, "the namespace's account")
+    before = _readers(admin, namespace)
+    for each in placed:
+        admin.apply(each, field_manager="test", force=True)
+    ours = f"{namespace}/secretsops-controller"
+    try:
+        until(lambda: ours in _readers(admin, namespace), "the authorizer has heard of it")
+        assert _readers(admin, namespace) - before == {ours}
+        # What could before are the control plane's own controllers alone.
+        assert {name for name in before if not name.startswith("kube-system/")} == set()
+        secret = key_secret(generate(now=SystemClock().now(), bits=2048), namespace=namespace, name="key")
+        admin.create(Manifest(secret))
+
+        def as_(user: str, *groups: str) -> Cluster:
+            overrides = {"as": [user], "as-group": list(groups)}
+            return connect(ClusterTarget(kubeconfig=str(control_plane.kubeconfig), overrides=overrides))
+
+        everybody = "system:authenticated"
+        for door in (
+            as_("ann", "secretsops:sealers", everybody),
+            as_("bob", everybody),
+            as_(f"system:serviceaccount:{namespace}:default", "system:serviceaccounts", everybody),
+        ):
+            with pytest.raises(Forbidden):
+                door.get(SECRET, "key", namespace)
+            with pytest.raises(Forbidden):
+                door.list(SECRET, namespace=namespace)
+        controller = as_(f"system:serviceaccount:{namespace}:secretsops-controller", everybody)
+        assert controller.get(SECRET, "key", namespace).name == "key"
+    finally:
+        for each in reversed(placed):
+            if not each.namespace:
+                admin.delete(each.kind, each.name)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
+import shlex
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,3 +202,106 @@ def test_kubectls_options_win_over_the_kubeconfig(
             )
             == 0
         )
+
+
+def test_kubectl_runs_it_as_a_plugin(live_kubeconfig: Path, cluster: Cluster, shop: str, tmp_path: Path) -> None:
+    """`kubectl seal` finds `kubectl-seal` on PATH: offline, against the cluster, with exit codes and commands."""
+    kubectl = shutil.which("kubectl") or shutil.which("kubectl", path=str(Path(sys.executable).parent))
+    assert kubectl is not None, "kubectl comes with the extra `render`"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "kubectl-seal").symlink_to(Path(sys.executable).parent / "kubectl-seal")
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "KUBECONFIG": str(live_kubeconfig), "HOME": str(tmp_path)}
+
+    def run_it(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [kubectl, *words]
+        return subprocess.run(command, input=stdin, env=environment, capture_output=True, text=True, check=False)
+
+    assert str(programs / "kubectl-seal") in run_it("plugin", "list").stdout
+    secret = (
+        f"apiVersion: v1\nkind: Secret\nmetadata: {{name: db, namespace: {shop}}}\nstringData: {{password: hello}}\n"
+    )
+    certificate = tmp_path / "cert.pem"
+    fetched = run_it("seal", "--fetch-cert")
+    assert fetched.returncode == 0, fetched.stderr
+    certificate.write_text(fetched.stdout)
+    sealed = run_it("seal", "--cert", str(certificate), stdin=secret)
+    assert sealed.returncode == 0, sealed.stderr
+    cluster.create(load_all(sealed.stdout.encode())[0])
+    opened(cluster, shop, "db", "password", b"hello")
+    (tmp_path / "sealed.yaml").write_text(sealed.stdout)
+    kept = run_it("seal", "lint", str(tmp_path / "sealed.yaml"))
+    assert (kept.returncode, "usage" in kept.stderr.lower()) == (0, False)
+    assert run_it("seal", "--cert", str(certificate), stdin="kind: ConfigMap\napiVersion: v1\n").returncode == 1
+    assert run_it("seal", "keys", "list").returncode == 0
+
+
+MANUAL = Path(__file__).parents[2] / "secretsops/sealing/README.md"
+
+
+def test_the_manuals_way_from_kubeseal_and_back(
+    live_kubeconfig: Path, cluster: Cluster, shop: str, tmp_path: Path
+) -> None:
+    """The three lines of the page as they stand, a pipeline that never heard of us, and the way back."""
+    page = MANUAL.read_text()
+    block = re.search(r"## From kubeseal and back\n\n```\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    lines = block[1].splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("pip install secretsops"), "the environment of this test is that installation"
+    assert "Back: `unalias kubeseal`." in page
+    pipeline = "kubectl create secret generic db --from-literal=password=moved --dry-run=client -o yaml | "
+    pipeline += f"kubeseal --namespace {shop} > sealed.json"
+    script = "\n".join(
+        [
+            "set -euo pipefail",
+            "shopt -s expand_aliases",
+            "kubectl get secret -n kube-system key-alpha key-bravo -o yaml > ../keys.yaml",
+            lines[1],
+            f"eval {shlex.quote(pipeline)}",
+            "kubeseal --version",
+            lines[2].partition("#")[0],
+            "unalias kubeseal",
+            "! command -v kubeseal",
+        ]
+    )
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "KUBECONFIG": str(live_kubeconfig)}
+    environment["HOME"] = str(tmp_path)
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=repository, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "kubeseal version: v" in done.stdout
+    body = json.loads((repository / "sealed.json").read_text())
+    assert list(body) == ["kind", "apiVersion", "metadata", "spec"], "as kubeseal writes it"
+    assert "annotations" not in body["metadata"], "nothing of ours stays in it"
+    cluster.create(Manifest(body))
+    opened(cluster, shop, "db", "password", b"moved")
+
+
+KUBESEAL = frozenset(
+    """
+    alsologtostderr allow-empty-data as as-group as-uid cert certificate-authority client-certificate client-key
+    cluster context controller-name controller-namespace fetch-cert format from-file
+    insecure-skip-tls-verify kubeconfig log_backtrace_at log_dir logtostderr merge-into name namespace password
+    proxy-url raw re-encrypt recovery-private-key recovery-unseal request-timeout scope sealed-secret-file secret-file
+    server stderrthreshold tls-server-name token user username v validate version vmodule
+    """.split()  # noqa: SIM905 - a list of fifty words
+)
+"""Every flag of kubeseal 0.38.4 (`cmd/kubeseal/main.go`, client-go's and klog's included)."""
+
+
+def test_the_manual_compares_flag_by_flag() -> None:
+    """Each flag of the peer is an option here; those with a meaning stand in the page's first column."""
+    known = {text for parameter in seal.params for text in (*parameter.opts, *parameter.secondary_opts)}
+    missing = [name for name in sorted(KUBESEAL) if f"--{name}" not in known and f"-{name}" not in known]
+    assert missing == []
+    page = MANUAL.read_text()
+    table = page[page.index("| kubeseal 0.38.4 |") : page.index("**Templates.**")]
+    column = " ".join(row.split("|")[1] for row in table.splitlines() if row.startswith("|"))
+    named = set(re.findall(r"--?([a-z][a-z-]*)", column)) | set(re.findall(r"/--?([a-z-]+)", column))
+    klog = {"alsologtostderr", "log_backtrace_at", "log_dir", "logtostderr", "stderrthreshold", "vmodule"}
+    assert KUBESEAL - named - klog == set()
+    assert {name for name in named if len(name) > 1} - {text.lstrip("-") for text in known} == set()
