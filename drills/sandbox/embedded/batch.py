@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from drills.sandbox.embedded.client import Client, owner_of
+from drills.sandbox.embedded.client import POD, Client, owner_of
 from drills.sandbox.embedded.scaling import scaled
 from drills.sandbox.embedded.schedule import last_due, seconds_to_next
 from drills.sandbox.embedded.writes import Body
@@ -21,7 +21,14 @@ def job(client: Client, body: Body) -> None:
     spec, old = body["spec"], body.get("status") or {}
     if old.get("completionTime") or any(each["type"] == "Failed" for each in old.get("conditions") or []):
         return
-    if body["metadata"].get("deletionTimestamp") or spec.get("suspend"):
+    if body["metadata"].get("deletionTimestamp"):
+        return
+    if spec.get("suspend"):
+        for pod in client.owned(POD, body):
+            client.delete(POD, pod)
+        if not _is(body, "Suspended"):
+            client.status(JOB, body, {**_paused(old), "conditions": _ended(
+                client, ("Suspended",), "JobSuspended", "Job suspended")})  # fmt: skip
         return
     wanted = int(spec.get("completions") or spec.get("parallelism") or 1)
     pods = scaled(client, body, wanted, lambda _: {"generateName": f"{body['metadata']['name']}-"}, restart="Never")
@@ -38,6 +45,11 @@ def job(client: Client, body: Body) -> None:
         status["conditions"] = _ended(client, ("FailureTarget", "Failed"), "BackoffLimitExceeded",
                                            "Job has reached the specified backoff limit")  # fmt: skip
     client.status(JOB, body, status)
+
+
+def _paused(status: Body) -> Body:
+    """Give a status without what a Job has only while it runs, or only while it does not."""
+    return {name: value for name, value in status.items() if name not in ("active", "conditions")}
 
 
 def _ended(client: Client, kinds: Sequence[str], reason: str, message: str) -> list[Body]:

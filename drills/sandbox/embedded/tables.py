@@ -1,211 +1,261 @@
-"""Objects as tables, for `kubectl get`: columns and cells per kind. Pure.
+"""Objects as tables, for `kubectl get`: columns per kind. Pure.
 
 Sources: `pkg/printers/internalversion/printers.go` of Kubernetes 1.36, and `additionalPrinterColumns` of definitions.
+Kinds that nobody here lists (admission policies, flow control, devices) have name and age. Never here: cells.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from drills.sandbox.embedded import cells
+from drills.sandbox.embedded.cells import Body, Cell
 from drills.sandbox.embedded.kinds import Kind
 
-Body = Mapping[str, Any]
-Cell = Callable[[Body, dt.datetime], Any]
 Column = tuple[str, str, int, Cell]
 """Name, type, priority (0 always, 1 wide), and how its cell is made."""
 
 _PATH_PART = re.compile(r"\.?([A-Za-z0-9_-]+)|\[(\d+)\]|\[\?\(@\.(\w+)==[\"']([^\"']+)[\"']\)\]")
 
 
-def age(since: Any, now: dt.datetime) -> str:
-    """Give an age as `duration.HumanDuration`: 5s, 3m20s, 5h, 3d."""
-    try:
-        begun = dt.datetime.fromisoformat(str(since))
-    except ValueError:
-        return "<unknown>"
-    seconds = max(int((now - begun).total_seconds()), 0)
-    if seconds < 120:
-        return f"{seconds}s"
-    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
-    if minutes < 10:
-        return f"{minutes}m{seconds % 60}s" if seconds % 60 else f"{minutes}m"
-    if minutes < 180:
-        return f"{minutes}m"
-    if hours < 8:
-        return f"{hours}h{minutes % 60}m" if minutes % 60 else f"{hours}h"
-    if hours < 48:
-        return f"{hours}h"
-    if hours < 192:
-        return f"{days}d{hours % 24}h" if hours % 24 else f"{days}d"
-    return f"{days}d" if days < 730 else f"{days // 365}y"
+def _text(name: str, cell: Cell) -> Column:
+    return name, "string", 0, cell
 
 
-def _at(body: Any, *path: str) -> Any:
-    for name in path:
-        body = body.get(name) if isinstance(body, Mapping) else None
-    return body
+def _integer(name: str, cell: Cell) -> Column:
+    return name, "integer", 0, cell
 
 
-def _name(body: Body, _: dt.datetime) -> str:
-    return str(body["metadata"]["name"])
+def _boolean(name: str, cell: Cell) -> Column:
+    return name, "boolean", 0, cell
 
 
-def _age(body: Body, now: dt.datetime) -> str:
-    return age(body["metadata"].get("creationTimestamp"), now)
+def _wide(name: str, cell: Cell) -> Column:
+    return name, "string", 1, cell
 
 
-def _field(*path: str, none: Any = "<none>") -> Cell:
-    def cell(body: Body, _: dt.datetime) -> Any:
-        found = _at(body, *path)
-        return none if found in (None, "", [], {}) else found
-
-    return cell
+_EVENT = ("", "Event")
+_NAME = _text("Name", cells.name)
+_AGE = _text("Age", cells.age)
+_CREATED: Column = ("Created At", "date", 0, cells.field("metadata", "creationTimestamp"))
 
 
-def _size(*names: str) -> Cell:
-    return lambda body, _: sum(len(body.get(name) or ()) for name in names)
+def _template(*path: str) -> tuple[Column, Column]:
+    return _wide("Containers", cells.containers("name", *path)), _wide("Images", cells.containers("image", *path))
 
 
-def _pod_ready(body: Body, _: dt.datetime) -> str:
-    states = _at(body, "status", "containerStatuses") or []
-    return f"{sum(bool(each.get('ready')) for each in states)}/{len(_at(body, 'spec', 'containers') or [])}"
-
-
-def _pod_status(body: Body, _: dt.datetime) -> str:
-    if body["metadata"].get("deletionTimestamp"):
-        return "Terminating"
-    for each in _at(body, "status", "containerStatuses") or []:
-        reason = _at(each, "state", "waiting", "reason") or _at(each, "state", "terminated", "reason")
-        if reason:
-            return str(reason)
-    return str(_at(body, "status", "reason") or _at(body, "status", "phase") or "Unknown")
-
-
-def _restarts(body: Body, _: dt.datetime) -> int:
-    return sum(int(each.get("restartCount", 0)) for each in _at(body, "status", "containerStatuses") or [])
-
-
-def _of(ready: str, wanted: tuple[str, ...]) -> Cell:
-    return lambda body, _: f"{_at(body, 'status', ready) or 0}/{_at(body, *wanted) or 0}"
-
-
-def _ports(body: Body, _: dt.datetime) -> str:
-    told = []
-    for each in _at(body, "spec", "ports") or []:
-        node = f":{each['nodePort']}" if each.get("nodePort") else ""
-        told.append(f"{each.get('port')}{node}/{each.get('protocol', 'TCP')}")
-    return ",".join(told) or "<none>"
-
-
-def _completions(body: Body, _: dt.datetime) -> str:
-    return f"{_at(body, 'status', 'succeeded') or 0}/{_at(body, 'spec', 'completions') or 1}"
-
-
-def _job_status(body: Body, _: dt.datetime) -> str:
-    for each in _at(body, "status", "conditions") or []:
-        if each.get("status") == "True" and each.get("type") in ("Complete", "Failed", "Suspended"):
-            return str(each["type"])
-    return "Running"
-
-
-def _node_status(body: Body, _: dt.datetime) -> str:
-    conditions = _at(body, "status", "conditions") or []
-    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-    return "Ready" if ready else "NotReady"
-
-
-def _number(*path: str) -> Cell:
-    return lambda body, _: int(_at(body, *path) or 0)
-
-
-def _involved(body: Body, _: dt.datetime) -> str:
-    return f"{_at(body, 'involvedObject', 'kind')}/{_at(body, 'involvedObject', 'name')}".lower()
-
-
-_NAME: Column = ("Name", "string", 0, _name)
-_AGE: Column = ("Age", "string", 0, _age)
+_RUNS = _template("spec", "template")
+_REPLICAS = (
+    _integer("Desired", cells.number("spec", "replicas")),
+    _integer("Current", cells.number("status", "replicas")),
+    _integer("Ready", cells.number("status", "readyReplicas")),
+    _AGE,
+    *_RUNS,
+    _wide("Selector", cells.selector("spec", "selector")),
+)
+_BINDING = (
+    _text("Role", cells.referred("roleRef")),
+    _AGE,
+    _wide("Users", cells.subjects("User")),
+    _wide("Groups", cells.subjects("Group")),
+    _wide("ServiceAccounts", cells.subjects("ServiceAccount")),
+)
+_WEBHOOKS = (_integer("Webhooks", cells.counted("webhooks")), _AGE)
 
 _COLUMNS: Mapping[tuple[str, str], Sequence[Column]] = {
     ("", "Pod"): (
-        ("Ready", "string", 0, _pod_ready),
-        ("Status", "string", 0, _pod_status),
-        ("Restarts", "string", 0, _restarts),
+        _text("Ready", cells.pod_ready),
+        _text("Status", cells.pod_status),
+        _text("Restarts", cells.restarts),
         _AGE,
-        ("IP", "string", 1, _field("status", "podIP")),
-        ("Node", "string", 1, _field("spec", "nodeName")),
+        _wide("IP", cells.field("status", "podIP")),
+        _wide("Node", cells.field("spec", "nodeName")),
+        _wide("Nominated Node", cells.field("status", "nominatedNodeName")),
+        _wide("Readiness Gates", cells.joined("spec", "readinessGates", key="conditionType")),
     ),
-    ("", "Secret"): (("Type", "string", 0, _field("type")), ("Data", "string", 0, _size("data")), _AGE),
-    ("", "ConfigMap"): (("Data", "string", 0, _size("data", "binaryData")), _AGE),
-    ("", "Namespace"): (("Status", "string", 0, _field("status", "phase")), _AGE),
+    ("", "PodTemplate"): (
+        _text("Containers", cells.containers("name", "template")),
+        _text("Images", cells.containers("image", "template")),
+        _text("Pod Labels", cells.selector("template", "metadata", "labels")),
+    ),
+    ("", "ReplicationController"): _REPLICAS,
+    ("", "Secret"): (_text("Type", cells.field("type")), _text("Data", cells.size("data")), _AGE),
+    ("", "ConfigMap"): (_text("Data", cells.size("data", "binaryData")), _AGE),
+    ("", "Namespace"): (_text("Status", cells.field("status", "phase")), _AGE),
     ("", "Service"): (
-        ("Type", "string", 0, _field("spec", "type")),
-        ("Cluster-IP", "string", 0, _field("spec", "clusterIP")),
-        ("External-IP", "string", 0, _field("status", "loadBalancer", "ingress")),
-        ("Port(s)", "string", 0, _ports),
+        _text("Type", cells.field("spec", "type")),
+        _text("Cluster-IP", cells.field("spec", "clusterIP")),
+        _text("External-IP", cells.external),
+        _text("Port(s)", cells.ports),
         _AGE,
+        _wide("Selector", cells.selector("spec", "selector")),
     ),
     ("", "ServiceAccount"): (_AGE,),
+    ("", "LimitRange"): (_CREATED,),
     ("", "Node"): (
-        ("Status", "string", 0, _node_status),
+        _text("Status", cells.node_status),
+        _text("Roles", cells.roles),
         _AGE,
-        ("Version", "string", 0, _field("status", "nodeInfo", "kubeletVersion")),
+        _text("Version", cells.field("status", "nodeInfo", "kubeletVersion")),
+        _wide("Internal-IP", cells.address("InternalIP")),
+        _wide("External-IP", cells.address("ExternalIP")),
+        _wide("OS-Image", cells.field("status", "nodeInfo", "osImage", none="<unknown>")),
+        _wide("Kernel-Version", cells.field("status", "nodeInfo", "kernelVersion", none="<unknown>")),
+        _wide("Container-Runtime", cells.field("status", "nodeInfo", "containerRuntimeVersion", none="<unknown>")),
     ),
     ("", "PersistentVolumeClaim"): (
-        ("Status", "string", 0, _field("status", "phase")),
-        ("Volume", "string", 0, _field("spec", "volumeName", none="")),
-        ("Capacity", "string", 0, _field("status", "capacity", "storage", none="")),
-        ("StorageClass", "string", 0, _field("spec", "storageClassName", none="")),
+        _text("Status", cells.field("status", "phase")),
+        _text("Volume", cells.field("spec", "volumeName", none="")),
+        _text("Capacity", cells.field("status", "capacity", "storage", none="")),
+        _text("Access Modes", cells.access_modes("status", "accessModes")),
+        _text("StorageClass", cells.field("spec", "storageClassName", none="")),
+        _text("VolumeAttributesClass", cells.field("spec", "volumeAttributesClassName", none="<unset>")),
         _AGE,
+        _wide("VolumeMode", cells.field("spec", "volumeMode", none="<unset>")),
     ),
-    ("", "Event"): (
-        ("Type", "string", 0, _field("type")),
-        ("Reason", "string", 0, _field("reason")),
-        ("Object", "string", 0, _involved),
-        ("Message", "string", 0, _field("message", none="")),
+    ("", "PersistentVolume"): (
+        _text("Capacity", cells.field("spec", "capacity", "storage", none="")),
+        _text("Access Modes", cells.access_modes("spec", "accessModes")),
+        _text("Reclaim Policy", cells.field("spec", "persistentVolumeReclaimPolicy", none="")),
+        _text("Status", cells.field("status", "phase", none="")),
+        _text("Claim", cells.claim),
+        _text("StorageClass", cells.field("spec", "storageClassName", none="")),
+        _text("VolumeAttributesClass", cells.field("spec", "volumeAttributesClassName", none="<unset>")),
+        _text("Reason", cells.field("status", "reason", none="")),
+        _AGE,
+        _wide("VolumeMode", cells.field("spec", "volumeMode", none="<unset>")),
+    ),
+    _EVENT: (
+        _text("Last Seen", cells.seen("lastTimestamp", "deprecatedLastTimestamp", "eventTime")),
+        _text("Type", cells.field("type", none="")),
+        _text("Reason", cells.field("reason", none="")),
+        _text("Object", cells.involved),
+        _wide("Subobject", cells.field("involvedObject", "fieldPath", none="")),
+        _wide("Source", cells.source),
+        _text("Message", cells.field("message", none="")),
+        _wide("First Seen", cells.seen("firstTimestamp", "deprecatedFirstTimestamp", "eventTime")),
+        _wide("Count", cells.text("count", none="1")),
+        _wide("Name", cells.name),
     ),
     ("apps", "Deployment"): (
-        ("Ready", "string", 0, _of("readyReplicas", ("spec", "replicas"))),
-        ("Up-to-date", "string", 0, _number("status", "updatedReplicas")),
-        ("Available", "string", 0, _number("status", "availableReplicas")),
+        _text("Ready", cells.of("readyReplicas", ("spec", "replicas"))),
+        _text("Up-to-date", cells.number("status", "updatedReplicas")),
+        _text("Available", cells.number("status", "availableReplicas")),
         _AGE,
+        *_RUNS,
+        _wide("Selector", cells.selector("spec", "selector")),
     ),
-    ("apps", "ReplicaSet"): (
-        ("Desired", "integer", 0, _number("spec", "replicas")),
-        ("Current", "integer", 0, _number("status", "replicas")),
-        ("Ready", "integer", 0, _number("status", "readyReplicas")),
-        _AGE,
-    ),
-    ("apps", "StatefulSet"): (("Ready", "string", 0, _of("readyReplicas", ("spec", "replicas"))), _AGE),
+    ("apps", "ReplicaSet"): _REPLICAS,
+    ("apps", "StatefulSet"): (_text("Ready", cells.of("readyReplicas", ("spec", "replicas"))), _AGE, *_RUNS),
     ("apps", "DaemonSet"): (
-        ("Desired", "integer", 0, _number("status", "desiredNumberScheduled")),
-        ("Ready", "integer", 0, _number("status", "numberReady")),
+        _integer("Desired", cells.number("status", "desiredNumberScheduled")),
+        _integer("Current", cells.number("status", "currentNumberScheduled")),
+        _integer("Ready", cells.number("status", "numberReady")),
+        _integer("Up-to-date", cells.number("status", "updatedNumberScheduled")),
+        _integer("Available", cells.number("status", "numberAvailable")),
+        _text("Node Selector", cells.selector("spec", "template", "spec", "nodeSelector")),
+        _AGE,
+        *_RUNS,
+        _wide("Selector", cells.selector("spec", "selector")),
+    ),
+    ("apps", "ControllerRevision"): (
+        _text("Controller", cells.controller),
+        _text("Revision", cells.number("revision")),
         _AGE,
     ),
-    ("batch", "Job"): (("Status", "string", 0, _job_status), ("Completions", "string", 0, _completions), _AGE),
+    ("batch", "Job"): (
+        _text("Status", cells.job_status),
+        _text("Completions", cells.completions),
+        _text("Duration", cells.took),
+        _AGE,
+        *_RUNS,
+        _wide("Selector", cells.selector("spec", "selector")),
+    ),
     ("batch", "CronJob"): (
-        ("Schedule", "string", 0, _field("spec", "schedule")),
-        ("Suspend", "boolean", 0, lambda body, _: bool(_at(body, "spec", "suspend"))),
+        _text("Schedule", cells.field("spec", "schedule")),
+        _text("Timezone", cells.field("spec", "timeZone")),
+        _boolean("Suspend", cells.capital("spec", "suspend")),
+        _integer("Active", lambda body, _: len(cells.at(body, "status", "active") or [])),
+        _text("Last Schedule", cells.since("status", "lastScheduleTime")),
+        _AGE,
+        *_template("spec", "jobTemplate", "spec", "template"),
+        _wide("Selector", cells.selector("spec", "jobTemplate", "spec", "selector")),
+    ),
+    ("autoscaling", "HorizontalPodAutoscaler"): (
+        _text("Reference", cells.referred("spec", "scaleTargetRef")),
+        _text("Targets", cells.metrics),
+        _text("MinPods", cells.text("spec", "minReplicas", none="<unset>")),
+        _text("MaxPods", cells.number("spec", "maxReplicas")),
+        _text("Replicas", cells.number("status", "currentReplicas")),
         _AGE,
     ),
-    ("coordination.k8s.io", "Lease"): (("Holder", "string", 0, _field("spec", "holderIdentity", none="")), _AGE),
-    ("apiextensions.k8s.io", "CustomResourceDefinition"): (
-        ("Created At", "date", 0, _field("metadata", "creationTimestamp")),
+    ("networking.k8s.io", "Ingress"): (
+        _text("Class", cells.field("spec", "ingressClassName")),
+        _text("Hosts", cells.hosts),
+        _text("Address", cells.balanced),
+        _text("Ports", cells.ingress_ports),
+        _AGE,
     ),
-}  # fmt: skip
+    ("networking.k8s.io", "IngressClass"): (
+        _text("Controller", cells.field("spec", "controller", none="")),
+        _text("Parameters", cells.parameters),
+        _AGE,
+    ),
+    ("networking.k8s.io", "NetworkPolicy"): (_text("Pod-Selector", cells.selector("spec", "podSelector")), _AGE),
+    ("policy", "PodDisruptionBudget"): (
+        _text("Min Available", cells.text("spec", "minAvailable", none="N/A")),
+        _text("Max Unavailable", cells.text("spec", "maxUnavailable", none="N/A")),
+        _integer("Allowed Disruptions", cells.number("status", "disruptionsAllowed")),
+        _AGE,
+    ),
+    ("discovery.k8s.io", "EndpointSlice"): (
+        _text("AddressType", cells.field("addressType", none="")),
+        _text("Ports", cells.slice_ports),
+        _text("Endpoints", cells.addresses),
+        _AGE,
+    ),
+    ("rbac.authorization.k8s.io", "Role"): (_CREATED,),
+    ("rbac.authorization.k8s.io", "ClusterRole"): (_CREATED,),
+    ("rbac.authorization.k8s.io", "RoleBinding"): _BINDING,
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _BINDING,
+    ("storage.k8s.io", "StorageClass"): (
+        _text("Provisioner", cells.field("provisioner", none="")),
+        _text("ReclaimPolicy", cells.field("reclaimPolicy", none="Delete")),
+        _text("VolumeBindingMode", cells.field("volumeBindingMode", none="Immediate")),
+        _text("AllowVolumeExpansion", cells.text("allowVolumeExpansion", none="false")),
+        _AGE,
+    ),
+    ("scheduling.k8s.io", "PriorityClass"): (
+        _integer("Value", cells.number("value")),
+        _boolean("Global-Default", cells.flag("globalDefault")),
+        _AGE,
+        _text("PreemptionPolicy", cells.field("preemptionPolicy", none="")),
+    ),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
+    ("apiregistration.k8s.io", "APIService"): (
+        _text("Service", cells.service),
+        _text("Available", cells.condition("Available")),
+        _AGE,
+    ),
+    ("coordination.k8s.io", "Lease"): (_text("Holder", cells.field("spec", "holderIdentity", none="")), _AGE),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): (_CREATED,),
+}
 
 
 def columns_of(kind: Kind) -> list[Column]:
     """Give the columns of a kind; kinds without any of their own have name and age."""
     if not kind.custom:
-        return [_NAME, *_COLUMNS.get(kind.storage, (_AGE,))]
+        found = _COLUMNS.get(kind.storage, (_AGE,))
+        return [*found] if kind.storage == _EVENT else [_NAME, *found]
     told = [
         (each["name"], each.get("type", "string"), int(each.get("priority", 0)), _json_path(each))
         for each in kind.columns
     ]
-    return [_NAME, *(told or [_AGE])]
+    return [_NAME, *(told or [("Age", "date", 0, cells.age)])]
 
 
 def _json_path(column: Mapping[str, Any]) -> Cell:
@@ -222,7 +272,7 @@ def _json_path(column: Mapping[str, Any]) -> Cell:
                 rows = found if isinstance(found, list) else []
                 found = next((row for row in rows if isinstance(row, Mapping) and str(row.get(key)) == value), None)
         if column.get("type") == "date" and found is not None:
-            return age(found, now)
+            return cells.lasting(found, now)
         return found
 
     return cell
