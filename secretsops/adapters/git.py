@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from secretsops.adapters.bounded import Bounds, Overflow, run
 from secretsops.adapters.git_signatures import Signatures
 from secretsops.errors import GitUnavailable, UsageError
 from secretsops.ports import Commit, Signature, SigningKeys, Tree
@@ -35,6 +36,8 @@ FILE_LIMIT = 100_000
 BLOB_LIMIT = 32 * 1024 * 1024
 TOTAL_LIMIT = 256 * 1024 * 1024
 """Bytes of one file and of all files below one path; they are held in memory."""
+ANSWER_LIMIT = 384 * 1024 * 1024
+"""Bytes that one call of git may answer: all files below one path, and what is said about each."""
 REFS_LIMIT = 64 * 1024 * 1024
 """Bytes of a list of refs: about half a million."""
 _FULL_SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -378,16 +381,20 @@ class GitDoor:
         with _credential_pipe(remote.login) as (helper, descriptors):
             command += [*helper, *arguments]
             try:
-                done = subprocess.run(
+                done = run(
                     command,
-                    input=stdin,
-                    capture_output=True,
+                    Bounds(seconds=self._timeout, size=ANSWER_LIMIT),
                     env=_environment() | _ssh_command(remote.ssh),
                     cwd=self._working_folder(),
-                    timeout=self._timeout,
+                    stdin=stdin,
                     pass_fds=descriptors,
-                    check=False,
                 )
+            except Overflow:
+                raise GitUnavailable(
+                    f"{_shown(remote.url)} holds more than is read at once",
+                    reason="TooLarge",
+                    hint="name a folder by --path; a tree may hold itself many times over",
+                ) from None
             except subprocess.TimeoutExpired:
                 raise GitUnavailable(
                     f"could not {what} {_shown(remote.url)} within {self._timeout:g} s", reason="Timeout"
