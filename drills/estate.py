@@ -67,14 +67,15 @@ def seal(entry: SealedEntry, values: Mapping[str, Plaintext], certificate: Path,
     write_atomic(target, _run(command, dump(body).encode()))
 
 
-def commit(work: Path, url: str, message: str) -> str:
-    """Commit everything below `work` and push it to `main`; gives the SHA."""
+def commit(work: Path, url: str, message: str, key: Path | None = None) -> str:
+    """Commit everything below `work`, signed with an SSH key if one is given, push it to `main`; gives the SHA."""
     if not (work / ".git").exists():
-        _git(work, "init", "--quiet", "--initial-branch=main")
-    _git(work, "add", "--all")
-    _git(work, "commit", "--quiet", f"--message={message}")
-    _git(work, "push", "--quiet", url, "HEAD:main")
-    return _git(work, "rev-parse", "HEAD").decode().strip()
+        git(work, "init", "--quiet", "--initial-branch=main")
+    git(work, "add", "--all")
+    signed = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={key}") if key else ()
+    git(work, *signed, "commit", "--quiet", f"--message={message}", *["--gpg-sign"] * bool(key))
+    git(work, "push", "--quiet", url, "HEAD:main")
+    return git(work, "rev-parse", "HEAD").decode().strip()
 
 
 def _files(folder: Traversable, base: str) -> Iterator[tuple[str, Traversable]]:
@@ -86,10 +87,16 @@ def _files(folder: Traversable, base: str) -> Iterator[tuple[str, Traversable]]:
             yield path, entry
 
 
-def _git(work: Path, *arguments: str) -> bytes:
+def git(work: Path, *arguments: str) -> bytes:
+    """Run Git in a work tree, past the configuration of whoever runs the drill; gives its output."""
     who = {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in _PERSON.items()}
     plain = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
     return _run(["git", *arguments], b"", cwd=work, environment={**plain, **who})
+
+
+def command(words: Sequence[str]) -> bytes:
+    """Run a program and give its output; raises `WorldFailed`."""
+    return _run(words, b"")
 
 
 def _run(

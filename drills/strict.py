@@ -211,6 +211,17 @@ def camel(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+def text_at(body: Any, place: str) -> str:
+    """Give what stands at a place of plain data (`.status.conditions.0.type`) as text, "" where nothing does."""
+    value: Any = body
+    for step in place.strip(".").split("."):
+        if isinstance(value, list):
+            value = value[int(step)] if step.isdigit() and int(step) < len(value) else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return "" if value is None else str(value)
+
+
 # --- schema --------------------------------------------------------------------------------------------
 
 

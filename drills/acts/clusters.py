@@ -10,7 +10,7 @@ from typing import Any
 
 from drills.kinds import Kind, Table
 from drills.scene import PATIENCE, Scene, until
-from drills.strict import Duration, Name
+from drills.strict import Duration, Name, text_at
 from recovery.bootstrap import RebuildRequest
 from recovery.events import Stage
 from secretsops.errors import WorldFailed
@@ -102,6 +102,25 @@ def apply(scene: Scene, act: Apply) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Delete one object by hand."""
+
+    cluster: str = ""
+    api_version: str
+    kind: str
+    namespace: str = ""
+    name: Name
+
+
+def delete(scene: Scene, act: Delete) -> str:
+    """Delete it; that it is not there is an error."""
+    scene.door(act.cluster or scene.scenario.target).delete(
+        GroupVersionKind.of(act.api_version, act.kind), act.name, namespace=act.namespace
+    )
+    return f"{act.kind} {act.namespace}/{act.name} deleted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Await:
     """Wait until an object is there, and has a condition or a field if told."""
 
@@ -112,6 +131,9 @@ class Await:
     name: Name
     condition: str = ""
     """A condition that must be True."""
+    field: str = ""
+    """A place such as `.data.status` that must be `equals`."""
+    equals: str = ""
     absent: bool = False
     patience: Duration = PATIENCE
 
@@ -126,37 +148,46 @@ def await_(scene: Scene, act: Await) -> str:
             return act.absent and not found
         conditions = found[0].status.get("conditions") or []
         true = {one.get("type") for one in conditions if one.get("status") == "True"}
-        return not act.condition or act.condition in true
+        fits = not act.field or text_at(found[0].body, act.field) == act.equals
+        return fits and (not act.condition or act.condition in true)
 
-    what = f"{act.kind} {act.namespace}/{act.name} {'to be gone' if act.absent else act.condition or 'to exist'}"
+    wanted = act.condition or (f"with {act.field} {act.equals}" if act.field else "to exist")
+    what = f"{act.kind} {act.namespace}/{act.name} {'to be gone' if act.absent else wanted}"
     until(scene, what, holds, seconds=act.patience)
     return what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpectEmpty:
-    """Nothing of the estate is in the cluster at this moment: no Secret, workload, definition or application."""
+class ExpectAbsent:
+    """No object of these kinds is in the cluster at this moment; else the drill ends here."""
 
     cluster: str = ""
+    kinds: tuple[str, ...] = (
+        "Secret", "Deployment", "CustomResourceDefinition", "Application", "SealedSecret", "ExternalSecret",
+    )  # fmt: skip
+    namespaces: tuple[Name, ...] = ()
+    """Only these; none named means all."""
 
 
-_ESTATE_KINDS = {"Secret", "Deployment", "CustomResourceDefinition", "Application", "SealedSecret", "ExternalSecret"}
-
-
-def expect_empty(scene: Scene, act: ExpectEmpty) -> str:
+def expect_absent(scene: Scene, act: ExpectAbsent) -> str:
     """Look at it, and stop the drill if there is something."""
     seen = scene.look(act.cluster or scene.scenario.target)
-    found = sorted(str(key) for key in seen.picture.objects if key.kind in _ESTATE_KINDS)
+    found = sorted(
+        str(key)
+        for key in seen.picture.objects
+        if key.kind in act.kinds and (not act.namespaces or key.namespace in act.namespaces)
+    )
     if found:
-        raise WorldFailed(f"{len(found)} object(s) were written: {'; '.join(found[:3])}", reason="NotEmpty")
-    return "nothing of the estate is there"
+        raise WorldFailed(f"{len(found)} object(s) were written: {'; '.join(found[:3])}", reason="NotAbsent")
+    return f"no {', '.join(act.kinds)} is there"
 
 
 TABLE: Table = {
-    "expect-empty": Kind(parameters=ExpectEmpty, act=expect_empty),
+    "expect-absent": Kind(parameters=ExpectAbsent, act=expect_absent),
     "install": Kind(parameters=Install, act=install),
     "fill": Kind(parameters=Fill, act=fill),
     "replace": Kind(parameters=Replace, act=replace),
     "apply": Kind(parameters=Apply, act=apply),
+    "delete": Kind(parameters=Delete, act=delete),
     "await": Kind(parameters=Await, act=await_),
 }

@@ -15,6 +15,7 @@ from typing import Literal
 
 import yaml
 
+from drills import estate
 from drills.acts.clusters import with_arguments
 from drills.kinds import Kind, Table
 from drills.sandbox.loopback import send
@@ -224,7 +225,86 @@ def published(scene: Scene, cluster: str) -> str:
     return str((found.body.get("data") or {}).get("fingerprint") or "")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepWitness:
+    """Keep the newest entry of the escrow elsewhere, as a custodian does on paper: nothing older is believed."""
+
+
+def keep_witness(scene: Scene, _act: KeepWitness) -> str:
+    """Copy it out of the first sink."""
+    entry = max(Path(scene.custody.places[0]).glob("epoch-*.json"))
+    scene.notes["witnesses"] = [str(scene.write_outside(f"witness/{entry.name}", entry.read_bytes()))]
+    return f"{entry.name} is kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseEscrow:
+    """Go on with another copy of the escrow."""
+
+    place: Name
+
+
+def use_escrow(scene: Scene, act: UseEscrow) -> str:
+    """From now on this folder counts, alone."""
+    scene.custody.places = [str(scene.outside / act.place)]
+    return f"the escrow in {act.place} counts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkCompromised:
+    """Mark the sealing key of before the disaster: somebody else may have it, and it never seals again."""
+
+    cluster: str = ""
+    repository: str = ""
+
+
+def mark_compromised(scene: Scene, act: MarkCompromised) -> str:
+    """Run `seal keys compromise`; another key seals from then on."""
+    work, fingerprint = scene.repository(act.repository).work, str(scene.notes["stolen"])
+    scene.run("seal", "keys", "compromise", fingerprint, str(work), "--force", *scene.options(act.cluster))
+    until(scene, "another key to seal", lambda: published(scene, act.cluster) not in ("", fingerprint))
+    return f"{fingerprint} is compromised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reencrypt:
+    """Seal everything in the repository anew with the newest key, and push it."""
+
+    cluster: str = ""
+    repository: str = ""
+
+
+def reencrypt(scene: Scene, act: Reencrypt) -> str:
+    """Run `seal reencrypt --commit`."""
+    repository = scene.repository(act.repository)
+    for name, value in (("user.name", "Drill"), ("user.email", "drill@secretsops.invalid")):
+        estate.git(repository.work, "config", name, value)
+    scene.run("seal", "reencrypt", str(repository.work), "--commit", *scene.options(act.cluster))
+    estate.git(repository.work, "push", "--quiet", repository.push, "HEAD:main")
+    return "everything is sealed with the newest key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Take the compromised key out of use; refused while anything in the repository or the cluster needs it."""
+
+    cluster: str = ""
+    repository: str = ""
+
+
+def retire(scene: Scene, act: Retire) -> str:
+    """Run `seal keys retire`."""
+    work, fingerprint = scene.repository(act.repository).work, str(scene.notes["stolen"])
+    scene.run("seal", "keys", "retire", fingerprint, str(work), *scene.options(act.cluster))
+    return f"{fingerprint} is retired"
+
+
 TABLE: Table = {
+    "keep-witness": Kind(parameters=KeepWitness, act=keep_witness),
+    "use-escrow": Kind(parameters=UseEscrow, act=use_escrow),
+    "mark-compromised": Kind(parameters=MarkCompromised, act=mark_compromised),
+    "reencrypt": Kind(parameters=Reencrypt, act=reencrypt),
+    "retire": Kind(parameters=Retire, act=retire),
     "escrow": Kind(parameters=Escrow, act=escrow),
     "gather-custodians": Kind(parameters=GatherCustodians, act=gather),
     "escrow-before-use": Kind(parameters=EscrowBeforeUse, act=escrow_before_use),

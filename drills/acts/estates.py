@@ -14,8 +14,9 @@ from drills import estate
 from drills.kinds import Kind, Table
 from drills.scene import Scene
 from drills.strict import Name, Path
-from secretsops.errors import UsageError
+from secretsops.errors import UsageError, WorldFailed
 from secretsops.files import write_atomic
+from secretsops.manifest import dump
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,8 @@ class Commit:
     write: Mapping[str, str] = field(default_factory=dict)
     """Path to text; `{repo}` and the like are filled in."""
     message: str = "A change"
+    unsigned: bool = False
+    """Without the signature that a repository whose commits are signed wants."""
 
 
 def commit(scene: Scene, act: Commit) -> str:
@@ -61,8 +64,71 @@ def commit(scene: Scene, act: Commit) -> str:
             scene.timed(
                 name, partial(estate.seal, entry, scene.values(entry), certificate, repository.work / entry.file)
             )
-    revision = scene.timed("push", lambda: estate.commit(repository.work, repository.push, act.message))
+    signing = None if act.unsigned else scene.notes.get("signing-key")
+    scene.notes["previous"] = "" if first else estate.git(repository.work, "rev-parse", "HEAD").decode().strip()
+    revision = scene.timed("push", lambda: estate.commit(repository.work, repository.push, act.message, signing))
     return f"{act.message}: {revision[:12]}"
 
 
-TABLE: Table = {"commit": Kind(parameters=Commit, act=commit)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignCommits:
+    """From now on commits are signed, and a file outside the repository says by whom they have to be."""
+
+
+def sign_commits(scene: Scene, _act: SignCommits) -> str:
+    """Make an SSH key and the RecoveryPlan that `recover run --signers` reads."""
+    key = scene.outside / "signing-key"
+    estate.command(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "drill", "-f", str(key)])
+    scene.notes["signing-key"] = key
+    public = " ".join(key.with_suffix(".pub").read_text().split()[:2])
+    rule = {
+        "name": "estate",
+        "repositories": [f"{scene.gate('git').url}/**"],
+        "mode": "head",
+        "sshKeys": [f"{public} drill"],
+    }
+    plan = {"apiVersion": "secretsops.dev/v1", "kind": "RecoveryPlan", "spec": {"signatures": [rule]}}
+    scene.write_outside("signers.yaml", dump(plan).encode())
+    return "commits are signed; signers.yaml is outside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """Put the branch back to the commit before the last one, by force."""
+
+    repository: str = ""
+
+
+def put_back(scene: Scene, act: PutBack) -> str:
+    """Reset and push."""
+    repository, previous = scene.repository(act.repository), scene.notes.get("previous")
+    if not previous:
+        raise WorldFailed("there is no commit before", reason="NoCommit")
+    estate.git(repository.work, "reset", "--quiet", "--hard", previous)
+    estate.git(repository.work, "push", "--quiet", "--force", repository.push, "HEAD:main")
+    return f"main is {previous[:12]} again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """Keep a mirror of the repository on another host; {mirror} is its address."""
+
+    repository: str = ""
+
+
+def mirror(scene: Scene, act: Mirror) -> str:
+    """Push every ref to a second repository, which is reached past the gate."""
+    repository = scene.repository(act.repository)
+    made = scene.world.git().create(f"mirror/{repository.entry.name}")
+    estate.git(repository.work, "push", "--quiet", "--mirror", made.url)
+    estate.git(repository.work, "push", "--quiet", made.url, "HEAD:main")
+    scene.notes.setdefault("words", {})["mirror"] = made.url
+    return "a mirror holds the same commits"
+
+
+TABLE: Table = {
+    "commit": Kind(parameters=Commit, act=commit),
+    "sign-commits": Kind(parameters=SignCommits, act=sign_commits),
+    "put-back": Kind(parameters=PutBack, act=put_back),
+    "mirror": Kind(parameters=Mirror, act=mirror),
+}

@@ -5,19 +5,22 @@ Never here: how a rebuild works (`recovery/`).
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import click
+
 from drills.commands import LIMIT, SECRETSOPS, failed
+from drills.estate import filled
 from drills.kinds import Kind, Table
 from drills.scene import PATIENCE, Scene
 from drills.strict import Duration
 from recovery.bootstrap import RebuildRequest
-from recovery.escrow_options import restoring
+from recovery.escrow_options import escrow_options, restoring
 from secretsops.errors import WorldFailed
 from secretsops.files import write_atomic
 from secretsops.manifest import dump_all
@@ -42,13 +45,18 @@ class Rebuild:
     patience: Duration = PATIENCE
     kill: str = ""
     """Run it as a process and kill it (SIGKILL) once it has said this."""
+    arguments: tuple[str, ...] = ()
+    """Run it as a process with these arguments too; {repo}, {outside} and what acts have kept stand in braces."""
 
 
 def rebuild(scene: Scene, act: Rebuild) -> str:
     """Carry it out."""
     name = act.cluster or scene.scenario.target
+    scene.notes["rebuild"] = act
     if act.kill:
         return _kill(scene, name, act)
+    if act.arguments:
+        return _as_command(scene, "run", name, act, _new_journal(scene))
     roots, pins = scene.roots(scene.repository(act.repository))
     request = RebuildRequest(
         roots=roots,
@@ -77,28 +85,33 @@ class Resume:
 def resume(scene: Scene, act: Resume) -> str:
     """Run the command to its end."""
     name = act.cluster or scene.scenario.target
-    again = Rebuild(cluster=act.cluster, repository=act.repository, patience=act.patience)
+    again = scene.notes.get("rebuild") or Rebuild()
+    again = replace(again, cluster=act.cluster, repository=act.repository, patience=act.patience, kill="")
     journal = scene.notes.get("journal")
     if journal is None:
         raise WorldFailed("no rebuild was begun", reason="NoJournal")
     if act.journal == "lost":
-        command = _command(scene, "run", name, again, _new_journal(scene))
-    else:
-        command = _command(scene, "resume", name, again, journal)
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+        return _as_command(scene, "run", name, again, _new_journal(scene))
+    return _as_command(scene, "resume", name, again, journal)
+
+
+def _as_command(scene: Scene, verb: str, name: str, act: Rebuild, journal: Path) -> str:
+    """Run `recover run` or `resume` to its end.
+
+    Raises:
+        WorldFailed: it failed; the reason is the last one that it named.
+    """
+    command = _command(scene, verb, name, act, journal)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     said = _follow(scene, process, "")
     if process.returncode:
         raise failed(command[3:], said)
-    return f"recover {command[4]} came to its end"
+    return f"recover {verb} came to its end"
 
 
 def _kill(scene: Scene, name: str, act: Rebuild) -> str:
     command = _command(scene, "run", name, act, _new_journal(scene))
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     said = _follow(scene, process, act.kill)
     if process.returncode != -9:
         raise WorldFailed(f"the rebuild ended before it said '{act.kill}': {said[-300:]}", reason="NotKilled")
@@ -143,7 +156,9 @@ def _command(scene: Scene, verb: str, name: str, act: Rebuild, journal: Path) ->
             else [w for p in custody.places for w in ("--escrow", p)]
         )
         words += [*places, *(word for path in custody.identities for word in ("--identity", str(path)))]
-    return words + (["--rehearsal"] if act.rehearsal else [])
+    words += ["--rehearsal"] if act.rehearsal else []
+    known = {**scene.addresses(repository), "outside": str(scene.outside), **scene.notes.get("words", {})}
+    return words + [filled(word, known) for word in act.arguments]
 
 
 def _new_journal(scene: Scene) -> Path:
@@ -162,20 +177,47 @@ def _escrow_options(scene: Scene, act: Rebuild) -> dict[str, Any]:
         identity, _ = scene.doors.age().generate()
         identities = [scene.write_outside("wrong.txt", identity.reveal() + b"\n")]
     return {
+        **_defaults(),
         "escrow": () if custody.config else tuple(custody.places),
         "escrow_config": str(custody.config or ""),
         "identities": tuple(str(path) for path in identities),
-        "passphrase": False,
         "witnesses": tuple(scene.notes.get("witnesses", ())) if act.witness else (),
         "accept_stale": act.accept_stale,
         "rehearsal": act.rehearsal,
-        "signer": "",
-        "trust": "",
-        "trust_file": "",
     }
 
 
+def _defaults() -> dict[str, Any]:
+    """Give what the options of `recover run` about the escrow are where a person says nothing."""
+
+    def command() -> None:
+        """Carry the options."""
+
+    found: Sequence[click.Option] = escrow_options(command).__click_params__
+    return {str(one.name): () if one.multiple else False if one.is_flag else "" for one in found}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconcile:
+    """Do once what Argo CD would do now for the applications in the cluster: `recover run --gate argo`."""
+
+    cluster: str = ""
+    patience: Duration = 20.0
+
+
+def reconcile(scene: Scene, act: Reconcile) -> str:
+    """Run the command; that something is left waiting is no failure of the step."""
+    words = ("recover", "run", "--gate", "argo", *scene.options(act.cluster or scene.scenario.target))
+    done = subprocess.run(
+        [*SECRETSOPS, *words, "--patience", f"{act.patience:g}"], capture_output=True, check=False, timeout=LIMIT
+    )
+    if done.returncode not in (0, 1):
+        raise failed(words, done.stderr.decode(errors="replace"))
+    return done.stdout.decode(errors="replace").strip().replace("\n", "; ")[:500] or "nothing is left to do"
+
+
 TABLE: Table = {
+    "reconcile": Kind(parameters=Reconcile, act=reconcile),
     "rebuild": Kind(parameters=Rebuild, act=rebuild),
     "resume": Kind(parameters=Resume, act=resume),
 }

@@ -5,6 +5,7 @@ Values are compared by HMACs with the run's key. Never here: requests past the c
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from dataclasses import dataclass
 import re2
 
 from drills import compare
+from drills.acts.escrows import HOME, KEY_LABEL, SECRET
 from drills.kinds import Kind, Table
 from drills.scene import Scene, Seen
-from drills.strict import Name
+from drills.strict import Name, text_at
 from recovery.app import HealthState
 from recovery.health import assess
 from secretsops.errors import NotFound, WorldFailed
-from secretsops.manifest import GroupVersionKind, Manifest
+from secretsops.manifest import GroupVersionKind, Manifest, load_all
+from secretsops.sealing.certificate import read_certificate
+from secretsops.sealing.sealed_with import SealedWith
 
 Verdict = tuple[bool, str]
 
@@ -102,6 +106,7 @@ class ApplicationsHealthy:
             raise ValueError("a check that cannot fail: `minimum` is at least 1")
 
 
+SEALED = GroupVersionKind("bitnami.com", "v1alpha1", "SealedSecret")
 APPLICATION = GroupVersionKind("argoproj.io", "v1alpha1", "Application")
 
 
@@ -184,20 +189,10 @@ def object_is(scene: Scene, check: ObjectIs) -> Verdict:
         if health is not None and health.state is not HealthState.HEALTHY:
             return False, f"{name} is {health.state.value}: {health.message}"
     if check.field:
-        value = _at(found, check.field)
+        value = text_at(found.body, check.field)
         fits = value == check.equals if check.equals else bool(re2.fullmatch(check.matches or ".+", value))
         return fits, f"{name}{check.field} is {value or 'empty'}"
     return True, f"{name} is there"
-
-
-def _at(found: Manifest, place: str) -> str:
-    value: object = found.body
-    for step in place.strip(".").split("."):
-        if isinstance(value, list) and step.isdigit() and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            value = value.get(step) if isinstance(value, dict) else None
-    return "" if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +230,43 @@ def _creates(line: str, namespace: str, name: str) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NothingSealedWithStolenKey:
+    """Nothing in the repository or the cluster is sealed with the stolen key, and it opens nothing any more."""
+
+    cluster: str = ""
+    repository: str = ""
+
+
+def nothing_sealed_with_stolen_key(scene: Scene, check: NothingSealedWithStolenKey) -> Verdict:
+    """Ask every SealedSecret what it was sealed with, and the key Secret what it may do."""
+    stolen = str(scene.notes.get("stolen", ""))
+    if not stolen:
+        raise WorldFailed("no key was stolen", reason="NoKey")
+    door = scene.door(check.cluster or scene.scenario.target)
+    live = door.list(SEALED)
+    committed = [
+        manifest
+        for path in sorted(scene.repository(check.repository).work.rglob("*.yaml"))
+        for manifest in load_all(path.read_bytes(), source=path.name)
+        if manifest.kind == SEALED
+    ]
+    found = [str(one.key) for one in (*live, *committed) if stolen in SealedWith.read(one.annotations).fingerprints]
+    active = [
+        secret.name
+        for secret in door.list(SECRET, namespace=HOME, label_selector=f"{KEY_LABEL}=active")
+        if _fingerprint(secret) == stolen
+    ]
+    differing = [f"{name} is sealed with it" for name in sorted(set(found))] + [
+        f"{name} still seals" for name in active
+    ]
+    return not differing and bool(live), told(differing, f"{len(live)} SealedSecrets, none sealed with it")
+
+
+def _fingerprint(secret: Manifest) -> str:
+    return read_certificate(base64.b64decode((secret.body.get("data") or {}).get("tls.crt", ""))).fingerprint
+
+
 def told(differing: Sequence[str], well: str) -> str:
     """Give the first differences in a line, or that all is well."""
     if not differing:
@@ -250,5 +282,6 @@ TABLE: Table = {
     "applications-healthy": Kind(parameters=ApplicationsHealthy, act=applications_healthy),
     "untouched": Kind(parameters=Untouched, act=untouched),
     "object": Kind(parameters=ObjectIs, act=object_is),
+    "nothing-sealed-with-stolen-key": Kind(parameters=NothingSealedWithStolenKey, act=nothing_sealed_with_stolen_key),
     "ran-once": Kind(parameters=RanOnce, act=ran_once),
 }
