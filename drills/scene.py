@@ -59,6 +59,7 @@ class Custody:
     config: Path | None = None
     identities: list[Path] = field(default_factory=list)
     shares: list[Path] = field(default_factory=list)
+    threshold: int = 1
     options: list[str] = field(default_factory=list)
     """More options of a rebuild: witnesses, the trust root."""
 

@@ -84,6 +84,7 @@ def _ceremony(scene: Scene, act: Escrow) -> str:
     custodians = [word for name in names for word in ("--custodian", name)]
     said = scene.run("escrow", "ceremony", "--threshold", str(act.threshold), *custodians, "--out", str(folder))
     scene.custody.shares = [folder / f"{name}.txt" for name in names]
+    scene.custody.threshold = act.threshold
     return said.strip().splitlines()[-1]
 
 
@@ -97,9 +98,10 @@ def _opening(scene: Scene) -> list[str]:
 
 
 def _combine(scene: Scene, name: str) -> None:
-    shares = [word for path in scene.custody.shares if path.exists() for word in ("--share", str(path))]
-    if not shares:
+    present = [path for path in scene.custody.shares if path.exists()][: scene.custody.threshold]
+    if not present:
         raise WorldFailed("no custodian is there", reason="NoCustodian")
+    shares = [word for path in present for word in ("--share", str(path))]
     scene.run("escrow", "combine", *shares, "--out", str(scene.outside / name))
 
 
