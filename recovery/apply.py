@@ -14,6 +14,7 @@ from typing import TypeVar
 from recovery.app import FIELD_MANAGER, App
 from recovery.diff import apply_patch, with_last_applied
 from recovery.marks import HOOK_FINALIZER, LAST_APPLIED, options_of
+from recovery.owned import is_as_applied
 from secretsops.errors import AlreadyExists, ApiError, Conflict, NotFound, UnknownKind
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Clock, Cluster, PatchType
@@ -55,13 +56,18 @@ def words(manifest: Manifest, action: str) -> str:
     return f"{kind.kind.lower()}{'.' + kind.group if kind.group else ''}/{manifest.name} {action}"
 
 
-def write(cluster: Cluster, wanted: Manifest, live: Manifest | None, app: App) -> Written:
-    """Bring one object to what Git says, by the way its options ask for; nothing is sent when nothing changes."""
+def write(cluster: Cluster, wanted: Manifest, live: Manifest | None, app: App, *, spare: bool = False) -> Written:
+    """Bring one object to what Git says, by the way its options ask for.
+
+    A client-side apply sends nothing when nothing changes, as the peer's; with `spare` a server-side one neither.
+    """
     options = options_of(wanted) | (options_of(live) if live else frozenset())
     if "Replace=true" in options or (app.policy.has("Replace=true") and "Replace=false" not in options):
         return _replace(cluster, wanted, live)
     server_side = "ServerSideApply=true" in options or app.policy.has("ServerSideApply=true")
     if (server_side and "ServerSideApply=false" not in options) or _is_secret(wanted):
+        if spare and live is not None and is_as_applied(live, wanted, FIELD_MANAGER):
+            return Written(live=live, message=words(wanted, "unchanged"))
         done = cluster.apply(wanted, field_manager=FIELD_MANAGER, force=True)
         return Written(live=done, message=words(wanted, "serverside-applied"))
     return apply_client_side(cluster, wanted, live)

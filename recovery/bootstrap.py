@@ -31,6 +31,7 @@ from recovery.live import fetch
 from recovery.marks import is_hook, is_skipped
 from recovery.only import declaration_of, narrowed
 from recovery.order import ordered
+from recovery.owned import is_as_applied
 from recovery.remap import Change, Remap
 from recovery.running import Outcome, World
 from recovery.setup import configured
@@ -383,6 +384,9 @@ class _Run:
         self._until([live for live in applied if live.kind.kind == "Deployment"], _is_unhealthy)
 
     def _install(self, manifest: Manifest) -> Manifest:
+        there = look(self.cluster, manifest.kind, manifest.key)
+        if there is not None and is_as_applied(there, manifest, INSTALLER):
+            return there
         live = patiently(lambda: self.cluster.apply(manifest, field_manager=INSTALLER, force=True), self.clock)
         self._step(manifest.key, "installed")
         return live
@@ -454,7 +458,7 @@ class _Run:
         return True
 
     def _write(self, manifest: Manifest, live: Manifest | None, app: App) -> Manifest:
-        written = patiently(lambda: write(self.cluster, manifest, live, app), self.clock)
+        written = patiently(lambda: write(self.cluster, manifest, live, app, spare=True), self.clock)
         self._step(manifest.key, written.message)
         return written.live
 

@@ -31,6 +31,8 @@ SERVED_PAUSES = (*CLEAR_PAUSES, 0.8, 1.6)
 """Seconds between looks for a CRD to be served, as long as the peer gives it."""
 
 
+_TERMINATING = "because it is being terminated"
+"""What the API server says of a namespace that is being deleted (`namespace/lifecycle` admission, v1.36)."""
 UNJUDGED = Health(HealthState.UNKNOWN)
 
 
@@ -148,7 +150,7 @@ def _carried_out(verb: str, task: Task, live: Manifest | None, work: Work, hands
             return _clear(task, live, work, hands)
         return _apply(task, live, work, hands)
     except ApiError as error:
-        if work.gate.patient and (error.retry or isinstance(error, UnknownKind)):
+        if work.gate.patient and (error.retry or isinstance(error, UnknownKind) or _TERMINATING in error.message):
             return _Landed(task=task, reason=Reason(key=task.key, condition="to be accepted", message=error.message))
         return _Landed(task=task, result=_failed(error, task, work))
     except SecretsOpsError as error:
@@ -199,12 +201,18 @@ def _clear(task: Task, leftover: Manifest | None, work: Work, hands: Hands) -> _
 def _apply(task: Task, live: Manifest | None, work: Work, hands: Hands) -> _Landed:
     """Write one object by the way its options ask for; a CRD is waited for until it is served."""
     app, cluster, wanted = work.app, hands.cluster, task.manifest
+    if live is not None and work.gate.patient and live.metadata.get("deletionTimestamp"):
+        live = look(cluster, wanted.kind, task.key)
+        if live is not None and live.metadata.get("deletionTimestamp"):
+            return _Landed(task=task, live=live, reason=_going(live))
     if live is not None and app.policy.has("RespectIgnoreDifferences=true"):
         wanted = carry_over(wanted, live, app.ignored)
     two_steps = work.gate.reconciles_rbac and is_rbac(wanted) and not app.policy.has("ServerSideApply=true")
 
     def act() -> Written:
-        return apply_rbac(cluster, wanted, live) if two_steps else write(cluster, wanted, live, app)
+        if two_steps:
+            return apply_rbac(cluster, wanted, live)
+        return write(cluster, wanted, live, app, spare=work.gate.patient)
 
     written = patiently(act, hands.clock, tries=QUICK_TRIES if work.gate.patient else 1)
     if task.hook:
@@ -215,6 +223,15 @@ def _apply(task: Task, live: Manifest | None, work: Work, hands: Hands) -> _Land
         if work.gate.patient and not is_established(found):
             return _Landed(task=task, live=found, reason=Reason(key=task.key, condition="to be established"))
     return _Landed(task=task, live=found, result=Result(state=State.RUNNING, uid=found.uid, applied=written.message))
+
+
+def _going(live: Manifest) -> Reason:
+    """Say what an object that is being deleted is held by: it is made anew once it is gone."""
+    conditions = [one for one in live.status.get("conditions") or [] if isinstance(one, dict)]
+    told = [str(one.get("message")) for one in conditions if str(one.get("type")).endswith("Remaining")]
+    held = [*(live.metadata.get("finalizers") or []), *((live.spec.get("finalizers")) or [])]
+    message = "; ".join(told) or f"held by {', '.join(map(str, held)) or 'nothing that it names'}"
+    return Reason(key=live.key, condition="to be gone, it is being deleted", message=message)
 
 
 def _served(crd: Manifest, hands: Hands) -> Manifest:

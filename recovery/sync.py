@@ -17,6 +17,7 @@ from recovery.desk import Desk
 from recovery.events import AppStarted, StepDone, Waiting
 from recovery.gates import STRICT
 from recovery.live import fetch
+from recovery.missing import missing_of
 from recovery.order import Task, ordered
 from recovery.plan import CHILD_KINDS, Done, Reason, Result, Run, State, Wait
 from recovery.project import objection_to_app, refused_objects
@@ -85,7 +86,7 @@ def _drive(estate: Runs, desk: Desk) -> None:
 def _look(estate: Runs) -> None:
     """Read what is running anew, one list per kind for all applications, and have each looked at."""
     waiting = [run for run in estate.unfinished.values() if not run.work.at_work]
-    running = [(run, task) for run in waiting for task in run.work.tasks if _is_running(run, task)]
+    running = [(run, task) for run in waiting for task in run.work.tasks if _is_to_see(run, task, estate)]
     estate.ready.update({run.app.key: run for run in waiting})
     try:
         fresh = fetch(estate.world.cluster, [task.manifest for _, task in running])
@@ -104,9 +105,13 @@ def _look(estate: Runs) -> None:
             run.work.live[task.key] = found
 
 
-def _is_running(run: Running, task: Task) -> bool:
+def _is_to_see(run: Running, task: Task, estate: Runs) -> bool:
+    """Say whether a task waits for what the cluster says; of a child at work its own run says how it does."""
     result = run.work.progress.get(task.id)
-    return result is not None and result.state is State.RUNNING
+    if result is None or result.state is not State.RUNNING:
+        return False
+    is_child = task.key.kind in CHILD_KINDS and task.key.group == "argoproj.io"
+    return not (is_child and estate.is_active(task.key))
 
 
 def _advance(run: Running, estate: Runs) -> bool:
@@ -236,7 +241,8 @@ def _namespace_to_make(app: App, manifests: Sequence[Manifest], estate: Runs) ->
     if any(manifest.kind == _NAMESPACE and manifest.name == app.destination for manifest in manifests):
         return None
     wanted = namespace_of(app)
-    if app.policy.namespace_marks is None and estate.sight.of([wanted]):
+    found = estate.sight.of([wanted]).get(wanted.key)
+    if app.policy.namespace_marks is None and found is not None and not found.metadata.get("deletionTimestamp"):
         return None
     return wanted
 
@@ -304,6 +310,11 @@ def _wait(run: Running, reasons: Sequence[Reason], estate: Runs) -> bool:
     if now - run.moved < world.patience and now < world.deadline:
         return False
     message = f"gave up after {round(now - run.moved)} s, still waiting for " + "; ".join(said[:5])
+    blocked = {reason.key for reason in reasons if not _is_child(reason)}
+    wanted = [task.manifest for task in run.work.tasks if task.key in blocked]
+    lacking = dict.fromkeys(text for manifest in wanted[:5] for text in missing_of(manifest, world.cluster))
+    if lacking:
+        message += f"; probably because {'; '.join(list(lacking)[:5])}"
     return end_run(run, estate, succeeded=False, message=message)
 
 
