@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from recovery.app import CONTROL_NAMESPACE, App, Health, HealthState, Source
 from recovery.apply import apply_client_side, is_established, look, patiently, write
 from recovery.appset import is_application_set
 from recovery.argo import is_application, read_application
+from recovery.data import DataStep, failed, lacks
 from recovery.diff import in_sync
 from recovery.events import Expected, Observer, Quiet, Stage, StageEnded, StageStarted, StepDone, Waiting
 from recovery.forecast import ROUND_TRIP, forecast
@@ -33,6 +35,7 @@ from recovery.only import declaration_of, narrowed
 from recovery.order import ordered
 from recovery.owned import is_as_applied
 from recovery.remap import Change, Remap
+from recovery.runner import running
 from recovery.running import Outcome, World
 from recovery.setup import configured
 from recovery.sync import POLL, sync
@@ -51,6 +54,8 @@ from secretsops.ports import Clock, Cluster, GitRepos, Renderer
 
 _NAMESPACE = GroupVersionKind("", "v1", "Namespace")
 _INSTALL = App(name="install", namespace="", source=Source(url="", path=""), destination="")
+SKEW_LIMIT = 60.0
+"""Seconds a cluster's clock may be off."""
 INSTALLER = "secretsops"
 """Field manager of what the controllers stage applies."""
 
@@ -89,8 +94,16 @@ class RebuildRequest:
     """Why sync windows do not count in this run; it stands in the report. "" when they do."""
     only: Sequence[str] = ()
     """Applications (`name` or `namespace/name`) to which the run keeps, with those below; all where empty."""
-    told: Sequence[str] = ()
-    """What the report has to say of how the run was started."""
+    prove: Callable[[Cluster], Sequence[str]] | None = None
+    """Called in stage 0, before the first write: trust, staleness, the claim. Gives notes, or raises."""
+    unfenced: str = ""
+    """Why the lost cluster need not be fenced; it stands in journal and report. "" when it was, or needs none."""
+    data: Sequence[DataStep] = ()
+    """What others bring back in stage 5."""
+    hold: bool = False
+    """Hold back what acts on the outside, where it is not in the cluster yet, until `golive.go_live`."""
+    runner: str = ""
+    """Who runs this: a second one is told. "" takes no Lease."""
     remap: Remap = field(default_factory=Remap)
     """What goes by another name in this cluster: images, API servers."""
 
@@ -192,8 +205,9 @@ def rebuild(
     uid, keys = fingerprint(cluster)
     pins = dict(request.pins)
     if request.resume and request.journal is not None:
-        pins |= _journaled_pins(request.journal)
-    estate = walk(request.roots, git, renderer, pins=pins, remap=request.remap)
+        pins |= journaled_pins(request.journal)
+    names = replace(request.remap, hold=request.hold)
+    estate = walk(request.roots, git, renderer, pins=pins, remap=names)
     if estate.problems:
         shown = "; ".join(str(problem) for problem in estate.problems[:5])
         raise SyncRefused(
@@ -208,6 +222,12 @@ def rebuild(
     header = Header(plan=estate.digest, cluster=uid, keys=keys)
     journal = Journal(request.journal, header, resume=request.resume) if request.journal else None
     try:
+        spared = _spared(estate, cluster, journal) if request.hold else frozenset()
+        if spared:
+            estate = walk(request.roots, git, renderer, pins=dict(estate.pins), remap=replace(names, spared=spared))
+            whole = estate
+            if request.only:
+                estate, tops = narrowed(estate, request.only)
         world = World(
             cluster=cluster,
             git=git,
@@ -227,14 +247,34 @@ def rebuild(
         )
         run = _Run(request, estate, world, uid)
         run.only = [(planned, declaration_of(whole, planned)) for planned in tops]
-        run.tell_ahead()
-        return run.stages()
+        with running(cluster, request.runner, clock):
+            run.tell_ahead()
+            return run.stages()
     finally:
         if journal:
             journal.close()
 
 
-def _journaled_pins(folder: Path) -> dict[str, str]:
+def _spared(estate: Estate, cluster: Cluster, journal: Journal | None) -> frozenset[str]:
+    """Give what would be held and lives already: whoever adopts a living cluster stops nothing in it.
+
+    Decided once, before the first write: what a killed run made is not mistaken for what was there.
+    """
+    if journal is not None and "hold" in journal.facts:
+        return frozenset(journal.spared)
+    wanted = [task.manifest for planned in estate.applications for task in planned.tasks]
+    left_out = [key for planned in estate.applications for key in planned.held_back]
+    live = {str(key) for key in fetch(cluster, [m for m in wanted if str(m.key) in estate.held])}
+    live |= {str(m.key) for m in left_out if look(cluster, m.kind, m.key) is not None}
+    if journal is not None:
+        for key in sorted(live - journal.spared):
+            journal.record("spared", object=key)
+        journal.record("fact", name="hold", value=str(len(estate.held - live)))
+    return frozenset(live)
+
+
+def journaled_pins(folder: Path) -> dict[str, str]:
+    """Give the commits that a run pinned, by `url@revision`, from the journal in a folder."""
     from recovery.journal import FILE, read_lines
 
     return {line["source"]: line["revision"] for line in read_lines(folder / FILE) if line["event"] == "pin"}
@@ -259,8 +299,8 @@ class _Run:
         self.only: list[tuple[Planned, tuple[Manifest, App] | None]] = []
         """Applications to keep to, each with its object and the application that declares it."""
         self.judge = lenient(judge_of(estate.setup.settings, world.renderer), world.on_copies)
-        for text in request.told:
-            self._note(text)
+        if estate.held:
+            self._note(f"{len(estate.held)} object(s) are held back until `secretsops recover go-live`")
         if request.override_windows:
             self._note(f"sync windows were overridden: {request.override_windows}")
 
@@ -282,10 +322,12 @@ class _Run:
     def stages(self) -> Report:
         """Walk the stages up to the one asked for; the first that fails is the last."""
         steps: Mapping[Stage, Callable[[], None]] = {
+            Stage.TRUST: self._trust,
             Stage.KEYS: self._keys,
             Stage.DEFINITIONS: self._definitions,
             Stage.CONTROLLERS: self._controllers,
             Stage.SECRETS: self._secrets,
+            Stage.DATA: self._data,
             Stage.APPLICATIONS: self._applications,
             Stage.HEALTH: self._health,
         }
@@ -352,6 +394,34 @@ class _Run:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+    # --- 0 trust ---------------------------------------------------------------------------------------
+
+    def _trust(self) -> None:
+        """Prove what the run rests on, and that no other cluster goes on writing, before the first write."""
+        self._refuse_skew()
+        if self.request.unfenced:
+            self._note(f"the lost cluster was not fenced: {self.request.unfenced}")
+            if self.journal and "unfenced" not in self.journal.facts:
+                self.journal.record("fact", name="unfenced", value=self.request.unfenced)
+        if self.request.prove is None:
+            self._note("nothing was claimed: no escrow was given")
+            return
+        for note in self.request.prove(self.cluster):
+            self._note(note)
+
+    def _refuse_skew(self) -> None:
+        """Refuse a clock more than a minute off: certificates and tokens of one are not valid yet for the other."""
+        answer = self.cluster.raw("GET", "/version")
+        said = next((text for name, text in answer.headers.items() if name.lower() == "date"), "")
+        try:
+            skew = (parsedate_to_datetime(said) - self.clock.now()).total_seconds()
+        except (ValueError, TypeError):
+            return
+        if abs(skew) > SKEW_LIMIT:
+            raise SyncRefused(
+                f"the cluster's clock is {skew:+.0f} s off ours", reason="ClockSkew", hint="set both by NTP, then again"
+            )
 
     # --- 1 keys, 2 definitions, 3 controllers ----------------------------------------------------------
 
@@ -461,6 +531,53 @@ class _Run:
         written = patiently(lambda: write(self.cluster, manifest, live, app, spare=True), self.clock)
         self._step(manifest.key, written.message)
         return written.live
+
+    # --- 5 data ----------------------------------------------------------------------------------------
+
+    def _data(self) -> None:
+        """Wait for what others restore, each to its own deadline; what Git has of it is applied first.
+
+        Raises:
+            Timeout: one is not done in time; names the object, its state and the command. SyncRefused: one failed.
+        """
+        start, idle = self.clock.monotonic(), 0
+        self._apply_data()
+        pending, said = list(self.request.data), list[str]()
+        while pending:
+            states = [(step, self._live_data(step)) for step in pending]
+            for step, live in states:
+                if failed(live):
+                    raise SyncRefused(f"{step.object} {failed(live)}{_by(step)}", reason="DataFailed", hint=_CURE)
+            lacking = [(step, lacks(step, live)) for step, live in states]
+            pending = [step for step, problem in lacking if problem]
+            reasons = [f"{step.object}: {problem}{_by(step)}" for step, problem in lacking if problem]
+            if reasons and reasons != said:
+                said = reasons
+                limit = min(start + step.seconds for step in pending) - self.zero
+                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit))
+            late = [
+                step for step in pending if self.clock.monotonic() >= min(start + step.seconds, self.world.deadline)
+            ]
+            if late:
+                raise Timeout("gave up waiting for data: " + "; ".join(reasons[:5]), hint=_CURE)
+            if pending:
+                self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
+                idle += 1
+
+    def _apply_data(self) -> None:
+        """Apply those objects of the hand-off that stand in Git, exactly as their application will."""
+        named = {step.key for step in self.request.data}
+        namespaces = self._namespaces() if named else {}
+        for planned in self.estate.applications:
+            for task in planned.tasks:
+                if task.key in named and not task.hook and self._can_exist(task.manifest, namespaces):
+                    self._write(task.manifest, look(self.cluster, task.manifest.kind, task.key), planned.app)
+
+    def _live_data(self, step: DataStep) -> Manifest | None:
+        kinds = [
+            r.kind for r in self.cluster.resources() if (r.kind.group, r.kind.kind) == (step.key.group, step.key.kind)
+        ]
+        return look(self.cluster, kinds[0], step.key) if kinds else None
 
     # --- 6 applications, 7 health ----------------------------------------------------------------------
 
@@ -589,6 +706,13 @@ class _Run:
 def _judged(outcome: Outcome) -> list[Manifest]:
     """Give the objects by which an application is judged; a child Application answers for itself."""
     return [m for m in outcome.objects if not is_hook(m) and not is_skipped(m) and not is_root(m)]
+
+
+def _by(step: DataStep) -> str:
+    return f" (run: {step.command})" if step.command else ""
+
+
+_CURE = "restore it, then `secretsops recover resume`"
 
 
 def _named(namespace: str) -> ObjectKey:

@@ -5,7 +5,9 @@ Never here: rules of recovery; this file reads options, calls `walk` and `rebuil
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import click
 
 from recovery.bootstrap import RebuildRequest, rebuild
-from recovery.escrow_options import escrow_options, restoring, restoring_copies
+from recovery.escrow_options import escrow_options, proving_by, restoring, restoring_copies
 from recovery.events import Stage
 from recovery.kit_command import given, kit
 from recovery.only import narrowed
@@ -54,6 +56,7 @@ def _cluster_options(command: Any) -> Any:
         click.option("--accept-rollback", default="", help="Rebuild an older point than the newest, for this reason."),
         click.option("--override-windows", default="", help="Sync in closed windows, for this reason (reported)."),
         click.option("--only", multiple=True, help="Only this application and what is below it; may be repeated."),
+        click.option("--no-hold", is_flag=True, help="Hold nothing back until `go-live`: CronJobs, PushSecrets, DNS."),
         click.option("--no-hooks", is_flag=True, help="Leave every hook out."),
         click.option("--patience", default=300.0, show_default=True, help="Seconds one wait may stand still."),
         click.option("--deadline", default=3600.0, show_default=True, help="Seconds for the whole run."),
@@ -172,6 +175,11 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
         return _carry_out(doors, meant, roots, {**pins, **pinned}, read.options | {"resume": True})
 
 
+def _runner() -> str:
+    """Name who runs this, for the second person who tries."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
 def _roots(doors: Doors, meant: Chosen) -> tuple[list[Manifest], dict[str, str]]:
     """Give the roots and what is pinned; only where roots have to be found is the estate walked for it."""
     choice = meant.choice
@@ -201,27 +209,46 @@ def _target(options: dict[str, Any]) -> ClusterTarget:
     return ClusterTarget(kubeconfig=options["kubeconfig"], context=options["context"])
 
 
+@recover.command(
+    "go-live",
+    epilog="Example: secretsops recover go-live --repo https://git.example/estate.git --path root.yaml --context new "
+    "--escrow /mnt/escrow --journal ./rebuild",
+)
+@estate_options
+@_cluster_options
+@click.pass_obj
+def live(doors: Doors, /, repo: str, revision: str, path: str, file: str, **options: Any) -> int:
+    """Let go what a rebuild held back: CronJobs, PushSecrets, DNS, image automation, notifications; journaled.
+
+    A separate act, once the rebuilt cluster was looked at. With --escrow the cluster is claimed first where the run did
+    not. Exit code 1 where the run did not come to its end, or nobody was fenced.
+    """
+    from recovery.golive import go_live
+
+    pinned = {one["source"]: one["revision"] for one in journal_lines(_journal_of(options)) if one["event"] == "pin"}
+    named = {"repo": repo, "revision": revision, "path": path, "file": file, "as_of": "", "points": ""}
+    with given(doors, options | named) as read:
+        meant = chosen(doors, read.options, pins=pinned, git=read.git)
+        roots, pins = _roots(doors, meant)
+        found = go_live(
+            _request(doors, meant, roots, {**pins, **pinned}, read.options),
+            cluster=doors.cluster(_target(options)),
+            git=signed_repos(meant.plain, meant.choice, pins),
+            renderer=doors.renderer(),
+            clock=doors.clock,
+        )
+    body = found.body()
+    lines = [*(f"released {key}" for key in found.released), *(f"released before: {key}" for key in found.before)]
+    lines += [*(f"note: {note}" for note in found.notes), f"live: {len(found.released)} object(s) let go"]
+    text = "\n".join(lines) + "\n" if options["output"] == "table" else formatted(body, options["output"])
+    write_output(text.encode())
+    return 0
+
+
 def _carry_out(
     doors: Doors, meant: Chosen, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any]
 ) -> int:
-    install = [manifest for file in options["install"] for manifest in load_all(read_input(file), source=file)]
-    request = RebuildRequest(
-        roots=roots,
-        pins=pins,
-        install=install,
-        restore_keys=restoring(doors, options),
-        restore_secrets=restoring_copies(doors, options),
-        journal=_journal_of(options),
-        resume=options.get("resume", False),
-        until=STAGES[options["until"]],
-        patience=options["patience"],
-        deadline=options["deadline"],
-        hooks=not options["no_hooks"],
-        override_windows=options["override_windows"],
-        remap=meant.choice.remap,
-        only=options["only"],
-        told=[f"the lost cluster was not fenced: {options['unfenced']}"] if options["unfenced"] else [],
-    )
+    request = _request(doors, meant, roots, pins, options)
     cluster = doors.cluster(_target(options))
     with view_of(options["output"]) as view:
         report = rebuild(
@@ -244,6 +271,33 @@ def _carry_out(
         kept = _keep_point(doors, roots, Path(options["journal"]), meant, options["keep_point"])
         click.echo(f"recovery point {kept}", err=True)
     return 0 if report.ok else 1
+
+
+def _request(
+    doors: Doors, meant: Chosen, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any]
+) -> RebuildRequest:
+    install = [manifest for file in options["install"] for manifest in load_all(read_input(file), source=file)]
+    return RebuildRequest(
+        roots=roots,
+        pins=pins,
+        install=install,
+        restore_keys=restoring(doors, options),
+        restore_secrets=restoring_copies(doors, options),
+        journal=_journal_of(options),
+        resume=options.get("resume", False),
+        until=STAGES[options["until"]],
+        patience=options["patience"],
+        deadline=options["deadline"],
+        hooks=not options["no_hooks"],
+        override_windows=options["override_windows"],
+        remap=meant.choice.remap,
+        only=options["only"],
+        prove=proving_by(doors, options),
+        unfenced=options["unfenced"],
+        data=meant.plan.data,
+        hold=not options["no_hold"],
+        runner=_runner(),
+    )
 
 
 def _keep_point(doors: Doors, roots: list[Manifest], journal: Path, meant: Chosen, folder: str) -> Path:

@@ -5,12 +5,12 @@ Never here: how keys are restored (`escrow.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
-from recovery.escrow import restore_from
+from recovery.escrow import proving, restore_from
 from recovery.kept import Restore, restore_copies
 from secretsops.errors import UsageError
 from secretsops.ports import Cluster, Doors
@@ -71,6 +71,20 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
     return restore_from(
         given.the_escrow(doors, named),
         given.the_opening(named, doors),
+        witnesses=given.the_witnesses(named),
+        accept_stale=options["accept_stale"],
+    )
+
+
+def proving_by(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], Sequence[str]] | None:
+    """Give what proves and claims in stage 0, None where no escrow is named."""
+    if not (options["escrow"] or options["escrow_config"]):
+        return None
+    from secretsops.escrow import options as given
+
+    named = _named(options)
+    return proving(
+        given.the_escrow(doors, named),
         witnesses=given.the_witnesses(named),
         accept_stale=options["accept_stale"],
         clock=None if options["rehearsal"] or options["unfenced"] else doors.clock,

@@ -15,12 +15,14 @@ from secretsops.manifest import ObjectKey
 
 
 class Stage(IntEnum):
-    """The stages of a rebuild in order (DESIGN §4); 0 and 5 belong to claims and data, which this version lacks."""
+    """The stages of a rebuild in order (DESIGN §4)."""
 
+    TRUST = 0
     KEYS = 1
     DEFINITIONS = 2
     CONTROLLERS = 3
     SECRETS = 4
+    DATA = 5
     APPLICATIONS = 6
     HEALTH = 7
 
@@ -31,10 +33,12 @@ class Stage(IntEnum):
 
 
 _LABELS = {
+    Stage.TRUST: "trust and claim",
     Stage.KEYS: "keys",
     Stage.DEFINITIONS: "CRDs and namespaces",
     Stage.CONTROLLERS: "controllers",
     Stage.SECRETS: "secrets readable",
+    Stage.DATA: "data",
     Stage.APPLICATIONS: "applications",
     Stage.HEALTH: "health",
 }

@@ -80,6 +80,10 @@ class Journal:
         self.attempts: dict[str, Attempt] = {}
         self.pins: dict[str, str] = {}
         self.stages: set[str] = set()
+        self.spared: set[str] = set()
+        self.let_go: set[str] = set()
+        self.facts: dict[str, str] = {}
+        """What else was decided once for the whole run: `hold`, `unfenced`, `live`."""
         self.resumed = False
         self._writing = threading.Lock()
         try:
@@ -166,6 +170,12 @@ class Journal:
             self.attempts[app].ended = line["outcome"]
         elif event == "stage":
             self.stages.add(line["stage"])
+        elif event == "spared":
+            self.spared.add(line["object"])
+        elif event == "released":
+            self.let_go.add(line["object"])
+        elif event == "fact":
+            self.facts[line["name"]] = line["value"]
 
     def record(self, event: str, **values: str | int) -> None:
         """Append one line, then take it into account as a resume would.

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
 from recovery import mirrors, remap
+from recovery.data import DataStep
 from recovery.mirrors import Mirror
 from recovery.remap import Remap
 from secretsops.errors import InvalidManifest, UsageError
@@ -157,6 +158,7 @@ class RecoveryPlan:
     kms: tuple[KmsKey, ...] = ()
     secrets: tuple[OutsideSecret, ...] = ()
     signatures: tuple[SignedRepositories, ...] = ()
+    data: tuple[DataStep, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
     remap: Remap = field(default_factory=Remap)
     declared: bool = field(default=False, compare=False)
@@ -187,6 +189,8 @@ def read_recovery_plan(text: bytes, *, source: str = FILE) -> RecoveryPlan:
     try:
         remap.check(plan.remap)
         mirrors.check(plan.mirrors)
+        for step in plan.data:
+            _ = step.key, step.seconds
     except UsageError as error:
         raise _wrong(f"{source}: spec", error.message) from None
     return plan

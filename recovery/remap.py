@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from recovery.plain import entries, mapping, text_of
@@ -48,14 +48,18 @@ class Remap:
     images: tuple[ImageRule, ...] = ()
     image_fields: tuple[str, ...] = ()
     servers: tuple[ServerRule, ...] = ()
+    hold: bool = False
+    """Hold back what acts on the outside (`held.py`), but for objects of these keys."""
+    spared: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        """Say whether there is any rule."""
+        """Say whether there is any rule for names."""
         return bool(self.images or self.servers)
 
     def joined(self, other: Remap) -> Remap:
         """Give these rules and, behind them, those of another: of two for one name the first counts."""
-        return Remap(
+        return replace(
+            self,
             images=self.images + other.images,
             image_fields=self.image_fields + other.image_fields,
             servers=self.servers + other.servers,
@@ -77,6 +81,8 @@ class Change:
     before: str
     after: str
     reason: str
+    held: bool = False
+    """Whether `go-live` takes it back."""
 
     def __str__(self) -> str:
         arrow = f"{self.before} -> {self.after}" if self.after else self.before

@@ -16,9 +16,18 @@ from dataclasses import dataclass, field
 from recovery.app import App, Directory, Problem, Variable, is_cluster_scoped
 from recovery.environment import build_environment, expanded
 from recovery.globs import matches
+from recovery.held import held
 from recovery.helm import Files, template_of
 from recovery.kustomize import edited
-from recovery.marks import CARRIED_OUT, INSTALLATION, TRACKING, options_of, tracking_id, unknown_hooks
+from recovery.marks import (
+    CARRIED_OUT,
+    INSTALLATION,
+    TRACKING,
+    is_skipped,
+    options_of,
+    tracking_id,
+    unknown_hooks,
+)
 from recovery.remap import Change, Remap, remapped
 from recovery.setup import Settings, Tracking
 from recovery.sources import Checkout
@@ -49,6 +58,8 @@ class Rendered:
     """Objects that stand in Git more than once, with how often."""
     remapped: Sequence[Change] = ()
     """Fields that are written otherwise than Git says."""
+    held_back: Sequence[Manifest] = ()
+    """Objects that are not applied before `go-live`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +90,7 @@ def render(
         RenderFailed, MissingExtra: a chart, kustomization or program does not render.
     """
     problems: list[Problem] = []
-    settings = settings or Settings()
+    settings, names = settings or Settings(), _NOTHING if remap is None else remap
     sources = [
         read_source(app, checkout, kinds, renderer, problems, options=settings.build_options) for checkout in checkouts
     ]
@@ -89,6 +100,7 @@ def render(
     nameless: list[Manifest] = []
     excluded: list[ObjectKey] = []
     changes: list[Change] = []
+    back: list[Manifest] = []
     for number, found in enumerate(sources):
         for where, raw in found:
             if is_excluded(raw.kind) or not settings.manages(raw.kind):
@@ -98,8 +110,12 @@ def render(
             if problem:
                 problems.append(problem)
                 continue
-            manifest, changed = remapped(stamp(app, raw, known, settings), remap or _NOTHING)
+            manifest, changed = remapped(stamp(app, raw, known, settings), names)
             changes += changed
+            if names.hold:
+                manifest, changed = held(manifest, names.spared)
+                changes += changed
+                back += [manifest] if changed and is_skipped(manifest) else []
             if not manifest.name:
                 nameless.append(manifest)
                 continue
@@ -112,7 +128,9 @@ def render(
             by_key[manifest.key] = (where, manifest, number)
     manifests = [manifest for _, manifest, _ in by_key.values()] + nameless
     repeated = {key: count for key, count in seen.items() if count > 1}
-    return Rendered(manifests=manifests, problems=problems, excluded=excluded, repeated=repeated, remapped=changes)
+    return Rendered(
+        manifests=manifests, problems=problems, excluded=excluded, repeated=repeated, remapped=changes, held_back=back
+    )
 
 
 _NOTHING = Remap()

@@ -59,6 +59,8 @@ class Planned:
     """Step of that set's RollingSync, from 1; 0 without steps, -1 where no step takes it (it is synced last)."""
     remapped: Sequence[Change] = ()
     """Fields that are written otherwise than Git says."""
+    held_back: Sequence[Manifest] = field(default=(), repr=False)
+    """Objects that are not applied before `go-live`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,11 @@ class Estate:
     def changes(self) -> list[Change]:
         """Give everything that is written otherwise than Git says."""
         return [*self.remapped, *(change for planned in self.applications for change in planned.remapped)]
+
+    @property
+    def held(self) -> frozenset[str]:
+        """Give the objects, by key, that are held back until `go-live`."""
+        return frozenset(change.object for change in self.changes if change.held)
 
     @property
     def digest(self) -> str:
@@ -165,7 +172,7 @@ def walk(
     """
     pin = Pins(git, dict(pins or {}))
     doors = _Doors(git=git, renderer=renderer, pin=pin)
-    base = Setup(remap=remap or Remap())
+    base = Setup(remap=Remap() if remap is None else remap)
     named = [remapped(root, base.remap) for root in roots]
     roots = [root for root, _ in named]
     kinds, (setup, problems) = Kinds(), read_setup(roots, base)
@@ -319,6 +326,7 @@ def _plan_one(app: App, parent: str, depth: int, doors: _Doors, kinds: Kinds, se
         problems=[*rendered.problems, *refused_objects(rendered.manifests, project, kinds.scopes)],
         excluded=rendered.excluded,
         remapped=rendered.remapped,
+        held_back=rendered.held_back,
     )
 
 
