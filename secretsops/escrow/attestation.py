@@ -156,7 +156,10 @@ class Standing:
 def standing(
     contents: Iterable[bytes], *, cluster: str, incarnation: str, trust: Trust | None, now: dt.datetime
 ) -> Standing:
-    """Give what the newest document says that counts; forged, stale, or of another cluster, it counts nothing."""
+    """Give what the newest document says that counts; forged, stale, or of another cluster, it counts nothing.
+
+    An empty `cluster` or `incarnation` is not asked for.
+    """
     if trust is None:
         return Standing(problem="attestations count only against a trust root: give --trust from the custody card")
     found: list[Attestations] = []
@@ -167,7 +170,7 @@ def standing(
             refused.add("is no whole document")
         elif not trust.allows(one.signed_by, Role.EVIDENCE):
             refused.add("is signed by nobody who may sign evidence")
-        elif (one.cluster, one.incarnation) != (cluster, incarnation):
+        elif cluster not in ("", one.cluster) or incarnation not in ("", one.incarnation):
             refused.add("is of another cluster, or of this one before it was rebuilt")
         elif _time(one.made) > now + AHEAD:
             refused.add("is dated in the future")

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from secretsops.errors import CannotUnseal, InvalidManifest
+from secretsops.escrow.attestation import Statement, item_digest
 from secretsops.manifest import load_values
 from secretsops.sealing import envelope as wire
 from secretsops.sealing.diagnosis import CURES, Cause, Diagnosis, Place, Places, diagnose
@@ -74,8 +75,14 @@ class _Document:
         return line
 
 
-def lint(sources: Sequence[Source], ring: KeyRing) -> tuple[list[Finding], Counts]:
-    """Give every finding, by file and line, and what was looked at."""
+def lint(
+    sources: Sequence[Source], ring: KeyRing, attested: Mapping[str, Statement] | None = None
+) -> tuple[list[Finding], Counts]:
+    """Give every finding, by file and line, and what was looked at.
+
+    `attested` is what a controller says of items, by digest: asked where there are no keys.
+    """
+    labels = sorted({one.label for one in attested.values()}) if attested else []
     findings: list[Finding] = []
     documents: list[tuple[Source, _Document]] = []
     for source in sources:
@@ -100,8 +107,14 @@ def lint(sources: Sequence[Source], ring: KeyRing) -> tuple[list[Finding], Count
         for item, diagnosis in _diagnosed(one, ring, places):
             opened += diagnosis.cause is Cause.OPENS
             found += _told(one, item, diagnosis, document)
+        if attested is not None and not len(ring):
+            for item, text in one.items.items():
+                told = attested.get(item_digest(one.label, item, text)) if isinstance(text, str) else None
+                opened += told is not None and told.opened
+                found += _attested(one, item, attested, labels, document)
         findings += found
-    counts = Counts(files=files, objects=objects, items=items, opened=opened if len(ring) else None)
+    judged = len(ring) or attested is not None
+    counts = Counts(files=files, objects=objects, items=items, opened=opened if judged else None)
     return sorted(_once(findings), key=lambda one: (one.path, one.line, one.rule, one.item)), counts
 
 
@@ -242,6 +255,32 @@ def _diagnosed(one: Found, ring: KeyRing, places: Places) -> Iterator[tuple[str,
     place = Place(namespace=one.manifest.namespace, name=one.manifest.name, scope=one.scope)
     for item, text in one.items.items():
         yield item, diagnose(text, place, ring, places, hint=one.hint.key_of(item))
+
+
+def _attested(
+    one: Found, item: str, attested: Mapping[str, Statement], labels: Sequence[str], document: _Document
+) -> Iterator[Finding]:
+    """Judge an item by its controller's word: it opens, it does not, it was seen elsewhere, or it was never seen."""
+    text = one.items[item]
+    if not isinstance(text, str):
+        return
+    told = attested.get(item_digest(one.label, item, text))
+    if told is not None and told.opened:
+        return
+    elsewhere = [label for label in labels if item_digest(label.encode(), item, text) in attested] if not told else []
+    severity, rule, cure = _E, "does-not-open", "see why: kubectl describe, or lint it with the private keys"
+    if told is not None:
+        message = f"does not open in the cluster, by its controller's word of {told.at}"
+    elif elsewhere:
+        rule, cure = "attested-elsewhere", CURES[Cause.WRONG_PLACE]
+        message = f"is attested for {elsewhere[0] or 'the whole cluster'}, not for where it stands"
+    else:
+        severity, rule, cure = _W, "not-attested", "new ones are attested once the cluster has them; else seal it anew"
+        message = "was not seen by the controller yet: nothing says that it opens"
+    line = document.line("spec", "encryptedData", item)
+    yield _finding(
+        rule, severity, document.path, f"item {item} {message}", cure, line=line, object_=_name(one), item=item
+    )
 
 
 def _told(one: Found, item: str, diagnosis: Diagnosis, document: _Document) -> Iterator[Finding]:
