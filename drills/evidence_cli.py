@@ -19,13 +19,25 @@ from drills.evidence import options as opts
 from drills.evidence.chain import Link, Stage, Verification, link_name, read_head, read_link, verify
 from drills.evidence.comparison import compare
 from drills.evidence.facts import read_facts
-from drills.evidence.history import Fate, Outcome, Slot, cron, outcomes, skips, slot_of, slots, spread, trend
+from drills.evidence.history import (
+    Fate,
+    Outcome,
+    Slot,
+    cron,
+    outcomes,
+    skips,
+    slot_of,
+    slots,
+    spread,
+    trend,
+    with_notes,
+)
 from drills.evidence.junit import junit
-from drills.evidence.ledger import Ledger, countersign, judged, read_files, replicate
+from drills.evidence.ledger import Ledger, countersign, judged, read_files, read_latest, replicate
 from drills.evidence.markdown import markdown, summary
 from drills.evidence.metrics import openmetrics
 from drills.evidence.page import Provenance, page
-from drills.evidence.recording import carry_out, figures
+from drills.evidence.recording import carry_out, figures, note
 from drills.evidence.tables import comparison_table, history_table, spread_line
 from drills.record import KIND, Run, of_report, stamp
 from drills.schedule_cli import schedule
@@ -140,6 +152,50 @@ def countersign_chain(doors: Doors, /, **options: Any) -> int:
     return 0
 
 
+@report.command(
+    "note",
+    epilog="Example: secretsops drill report note cluster-lost-20260105T030000Z --finding 'CRDs late' --owner ann "
+    "--evidence ./ledger --signer me.key",
+)
+@click.argument("run", required=False, default="")
+@opts.places()
+@opts.signer(required=True)
+@click.option("--finding", default="", help="What has to be dealt with.")
+@click.option("--severity", type=click.Choice(["high", "medium", "low"]), default="medium", show_default=True)
+@click.option("--owner", default="", help="Who deals with it.")
+@click.option("--due", default="", help="By when.")
+@click.option("--ticket", default="", help="Where it is followed.")
+@click.option("--reviewer", default="", help="Who reviewed the run: the sign-off.")
+@click.option("--missed", default="", help="Instead of a run: the slot (RFC 3339) that had none, ...")
+@click.option("--reason", default="", help="... and why.")
+@click.pass_obj
+def note_run(doors: Doors, /, **options: Any) -> int:
+    """Append to a chain what came of a run: a finding with its owner, a review; or why a slot was missed."""
+    given = {name: options[name] for name in ("finding", "severity", "owner", "due", "ticket")}
+    body: dict[str, Any] = {}
+    if options["finding"]:
+        body["deviation"] = given
+    if options["reviewer"]:
+        body["reviewer"] = options["reviewer"]
+    slot = stamp(opts.moment(options["missed"], "--missed")) if options["missed"] else ""
+    if slot:
+        body = {"message": options["reason"]}
+    right = bool(slot and options["reason"] and not options["run"]) if slot else bool(options["run"] and body)
+    if not right:
+        raise UsageError(
+            "give a run with --finding or --reviewer, or --missed with --reason",
+            reason="Usage",
+            hint="secretsops drill report note --help",
+        )
+    ledger = opts.the_ledger(doors, options)
+    assert ledger is not None
+    if options["run"]:
+        _run_of(verify(read_files(ledger.places[0])).links, options["run"])
+    link = note(ledger, options["run"], body, slot=slot, by=opts.person())
+    write_output(f"{link_name(link.sequence)}\n".encode())
+    return 0
+
+
 @click.command(epilog="Example: secretsops drill history --evidence ./evidence --expected quarterly --since 2026-01-01")
 @opts.places()
 @opts.keys()
@@ -249,7 +305,7 @@ def run_recorded(
 
 def _after(doors: Doors, ledger: Ledger | None, record: Mapping[str, Any], options: Mapping[str, Any]) -> None:
     """Write the files and send the summary: nothing of it changes the verdict."""
-    files = read_files(ledger.places[0]) if ledger else {}
+    files = read_latest(ledger.places[0]) if ledger else {}
     links = verify(files).links
     if ledger:
         for problem in replicate(ledger.places):
@@ -309,7 +365,7 @@ def _given(doors: Doors, options: Mapping[str, Any]) -> _Given:
         return _Given(record, link, None)
     found, _ = _judged(doors, options)
     link = _run_of(found.links, options["run_id"])
-    return _Given(link.record, link, found)
+    return _Given(with_notes(link, found.links), link, found)
 
 
 def _renderings(doors: Doors, given: _Given, options: Mapping[str, Any]) -> dict[str, Callable[[], str]]:

@@ -1,6 +1,7 @@
 """The chain of records: each names the digest of the file before it, so that none is removed, altered or moved. Pure.
 
-Two files per run, `started` before step one and `ended` after it; a `skipped` one says why a slot had no run. Whoever
+Two files per run, `started` before step one and `ended` after it; a `skipped` one says why a slot had no run, a `noted`
+one what came of a run afterwards: a finding with its owner, a review. Whoever
 signs the records could write the whole chain anew, or cut off its end: a *head*, signed by somebody else, says how far
 the chain went and with which digest. Heads are worth most where the runner cannot reach them.
 
@@ -32,6 +33,11 @@ class Stage(StrEnum):
     STARTED = "started"
     ENDED = "ended"
     SKIPPED = "skipped"
+    NOTED = "noted"
+
+
+RUNNING = (Stage.STARTED, Stage.ENDED)
+"""What tells whether a drill runs; skips and notes come at any time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,24 @@ def skips(links: Sequence[Link]) -> dict[str, str]:
     return found
 
 
+def with_notes(link: Link, links: Sequence[Link]) -> dict[str, Any]:
+    """Give the record of a run with what was noted of it later: findings, and who reviewed it when.
+
+    The record itself stays as it was signed: this is for showing.
+    """
+    record = dict(link.record)
+    noted = [each for each in links if each.stage is Stage.NOTED and each.run_id == link.run_id]
+    found = [each.record["deviation"] for each in noted if isinstance(each.record.get("deviation"), dict)]
+    given = record.get("deviations")
+    record["deviations"] = [*(given if isinstance(given, list) else []), *found]
+    people = record.get("people")
+    for each in noted:
+        if _string(each.record.get("reviewer")):
+            signed = {"independentReviewer": each.record["reviewer"], "signoffAt": _string(each.record.get("at"))}
+            record["people"] = {**(people if isinstance(people, dict) else {}), **signed}
+    return record
+
+
 def spread(values: Sequence[int | None]) -> Spread:
     """Give median, 90th percentile (nearest rank) and worst."""
     known = sorted(value for value in values if value is not None)

@@ -16,6 +16,7 @@ from typing import Any
 from drills.evidence.chain import (
     HEAD,
     LINK,
+    RUNNING,
     Link,
     Stage,
     Verification,
@@ -35,6 +36,8 @@ TRIES = 16
 """Appends that may lose to another in a row; drills take turns, so two is much."""
 WINDOW = 64
 """Links looked back for attempts of one slot: they follow each other, with other scenarios' runs in between."""
+LATEST = 200
+"""Links read for a trend over runs."""
 PAUSE = 15.0
 """Seconds between two looks whether a running drill has ended."""
 
@@ -60,6 +63,11 @@ def read_files(sink: Sink) -> dict[str, bytes]:
     """Give every file of a chain in one place: records and heads by name."""
     names = [*link_names(sink.names(LINK)), *head_names(sink.names(HEAD))]
     return {name: sink.get(name) for name in names}
+
+
+def read_latest(sink: Sink) -> dict[str, bytes]:
+    """Give the last files of a chain, enough for a trend: a long chain is read as a whole by `verify` alone."""
+    return {name: sink.get(name) for name in link_names(sink.names(LINK))[-LATEST:]}
 
 
 def heads_of(files: Mapping[str, bytes]) -> list[bytes]:
@@ -216,7 +224,7 @@ def _recent(sink: Sink) -> list[Link]:
 
 def _running(recent: Sequence[Link], now: str) -> str:
     """Say which drill runs now, "" when none does: the last start without an end whose deadline is ahead."""
-    lasting = [link for link in recent if link.stage is not Stage.SKIPPED]
+    lasting = [link for link in recent if link.stage in RUNNING]
     if not lasting or lasting[-1].stage is not Stage.STARTED:
         return ""
     timing = lasting[-1].record.get("schedule")

@@ -189,7 +189,7 @@ def the_plan(doors: Doors, options: Mapping[str, Any], *, scenario: str, content
         slot=slot,
         schedule=options["schedule"],
         trigger="schedule" if slot else "ci" if os.environ.get("CI") else "manual",
-        initiator=os.environ.get("SECRETSOPS_DRILL_INITIATOR") or _user(),
+        initiator=person(),
         approver=options["approver"],
         repeat=options["repeat"],
         limit=seconds(options["limit"], "--deadline"),
@@ -230,7 +230,10 @@ def _key(text: str) -> str:
     return read_key(read_input(text, limit=KEY_LIMIT).decode("utf-8", "replace").strip() if is_file else text)
 
 
-def _user() -> str:
+def person() -> str:
+    """Name who calls: SECRETSOPS_DRILL_INITIATOR, else the user of this machine, "" where there is none."""
+    if named := os.environ.get("SECRETSOPS_DRILL_INITIATOR"):
+        return named
     with contextlib.suppress(OSError, KeyError, ImportError):
         return getpass.getuser()
     return ""

@@ -13,8 +13,8 @@ from typing import Any
 
 from drills.evidence.chain import Link, Stage, verify
 from drills.evidence.history import Outcome, Trend, outcomes, spread, trend
-from drills.evidence.ledger import Ledger, append, read_files, take_turn
-from drills.record import Run, ended_record, stamp
+from drills.evidence.ledger import Ledger, append, read_latest, take_turn
+from drills.record import Run, ended_record, refuse_unfit, stamp
 from secretsops.errors import Refused, SecretsOpsError
 from secretsops.ports import Clock
 
@@ -154,6 +154,25 @@ def _skipped(run: Run, message: str) -> dict[str, Any]:
     }
 
 
+def note(ledger: Ledger, run_id: str, body: Mapping[str, Any], *, slot: str = "", by: str = "") -> Link:
+    """Append what came of a run, or why a slot had none: a finding, a review; signed by whoever writes it.
+
+    Raises:
+        Refused: something that a record cannot hold.
+    """
+    record = {
+        "apiVersion": "secretsops.dev/v1",
+        "kind": "DrillNote",
+        "identity": {"runId": run_id},
+        "schedule": {"expectedAt": slot},
+        "at": stamp(ledger.clock.now()),
+        "by": by,
+        **body,
+    }
+    refuse_unfit(record)
+    return append(ledger, Stage.SKIPPED if slot else Stage.NOTED, record)
+
+
 def _new_run(plan: Plan, number: int, now: dt.datetime, nonce: str) -> Run:
     when = dt.datetime.fromisoformat(plan.slot) if plan.slot else now
     parts = [plan.scenario, when.strftime("%Y%m%dT%H%M%SZ")]
@@ -177,10 +196,10 @@ def _new_run(plan: Plan, number: int, now: dt.datetime, nonce: str) -> Run:
 
 
 def _earlier(ledger: Ledger | None, plan: Plan, clock: Clock) -> list[Outcome]:
-    """Give earlier runs of the scenario that anybody can still vouch for; a broken chain gives none."""
+    """Give the latest runs of the scenario; whether the chain holds is not asked here, a start asks it of its end."""
     if ledger is None:
         return []
-    found = verify(read_files(ledger.places[0]))
+    found = verify(read_latest(ledger.places[0]))
     return outcomes(found.links, now=stamp(clock.now()), scenario=plan.scenario)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drills.evidence.chain import Stage, verify
 from drills.evidence.comparison import compare
-from drills.evidence.history import Fate, cron, outcomes, skips, slots, spread, trend
+from drills.evidence.history import Fate, cron, outcomes, skips, slots, spread, trend, with_notes
 from drills.record import ended_record, of_report
 from tests.drills.evidence.chains import DAY, Ledger, report, run
 
@@ -85,6 +85,22 @@ def test_two_runs_side_by_side() -> None:
     fewer = ended_record(run(2), of_report(report(recovered=40, checks=[("secrets-equal", True)])), ended=DAY)
     assert compare(first, fewer).regressed(threshold=25), "a check that is not made any more is no improvement"
     assert not compare(first, first).regressed(threshold=0)
+
+
+def test_notes_are_shown_and_change_no_record() -> None:
+    """A finding with its owner and a review stand beside the run; what was signed stays; a note is no run."""
+    made = Ledger()
+    made.whole(run(1))
+    made.add(Stage.NOTED, {"identity": {"runId": "run-1"}, "deviation": {"finding": "CRDs late", "owner": "ann"}})
+    made.add(Stage.NOTED, {"identity": {"runId": "run-1"}, "reviewer": "bob", "at": "2026-01-07T00:00:00Z"})
+    made.add(Stage.NOTED, {"identity": {"runId": "run-2"}, "deviation": {"finding": "another"}})
+    found = verify(made.files)
+    assert found.holds
+    shown = with_notes(found.links[1], found.links)
+    assert [each["finding"] for each in shown["deviations"]] == ["CRDs late"]
+    assert (shown["people"]["independentReviewer"], shown["people"]["initiator"]) == ("bob", "ci")
+    assert found.links[1].record["deviations"] == []
+    assert len(outcomes(found.links, now="2026-02-01T00:00:00Z")) == 1
 
 
 @pytest.mark.parametrize("body", [{}, {"timeline": 3, "checks": {}, "measured": []}, {"timeline": [{"parts": [1]}]}])
