@@ -162,7 +162,10 @@ def _bar(bar: Bar, y: int, scale: Scale, *, critical: bool) -> Iterator[str]:
     yield _label("name" if bar.depth == 0 else "subname", 6 + 16 * bar.depth, y + 13, name)
     yield _rect(state, x, y + (3 if bar.depth == 0 else 5), width, _ROW - (9 if bar.depth == 0 else 13), rx=2)
     took = shown(bar.took) + ("" if bar.ok else " ✗ failed")
-    yield _label("took", x + width + 6, y + 13, took) + "</g>"
+    if x + width + 6 + 7.2 * len(took) < WIDTH:
+        yield _label("took", x + width + 6, y + 13, took) + "</g>"
+    else:
+        yield _label("inside", x + width - 6, y + 13, took, anchor="end") + "</g>"
 
 
 def _levels(marks: Sequence[tuple[str, int]], start: int, end: int) -> tuple[list[int], int]:

@@ -93,7 +93,7 @@ def _head(facts: Facts) -> str:
 
 def _tiles(facts: Facts) -> str:
     tiles = []
-    for goal in facts.goals[:3]:
+    for goal in [goal for goal in facts.goals if not goal.not_applicable][:3]:
         share = min(100, (goal.measured or 0) * 100 // goal.goal) if goal.goal else (0 if not goal.measured else 100)
         state, words = _MET[goal.met]
         meter = (
@@ -179,9 +179,10 @@ def _findings(facts: Facts) -> str:
         (
             _badge(f"s-{each.severity}", each.severity),
             escape(each.text),
-            escape(each.owner),
-            escape(each.due),
-            escape(each.ticket),
+            *(
+                f'<span class="nw">{escape(text)}</span>' if text else ""
+                for text in (each.owner, each.due, each.ticket)
+            ),
         )
         for each in remarks(facts)[:ROWS]
     ]
