@@ -327,4 +327,5 @@ class Drill:
                 {"at": round(wait.start, 3), "seconds": round(wait.seconds, 3), "stage": wait.stage, "for": wait.what}
                 for wait in critical_path(self.scene.waits)
             ],
+            **self.scene.recovered(),
         }  # fmt: skip

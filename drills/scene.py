@@ -306,6 +306,16 @@ class Scene:
             self._after[name] = self.look(name)
         return self._after[name]
 
+    def recovered(self) -> Mapping[str, Any]:
+        """Give what became of each Secret and object, as far as both clusters were looked at; empty where not."""
+        before, after = self.before.get(self.scenario.source), self._after.get(self.scenario.target)
+        if before is None or after is None:
+            return {}
+        return {
+            "secrets": compare.matrix(before.picture, after.picture),
+            "inventory": compare.inventory(before.picture, after.picture),
+        }
+
     def keep_evidence(self, plane: Backend) -> None:
         """Keep what a cluster's Pods said and what its API server was asked; the rest goes with it."""
         kept = self.folder / "evidence" / plane.name
