@@ -22,6 +22,7 @@ import pytest
 import yaml
 
 from drills import estate
+from drills.sandbox.backend import Backend
 from drills.sandbox.world import Sandbox
 from secretsops.adapters.age import AgeDoor
 from secretsops.adapters.kube import connect
@@ -36,9 +37,9 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = runbooks((ROOT / "recovery" / "README.md").read_text())
 BIN = Path(sys.executable).parent
+JOB = GroupVersionKind("batch", "v1", "Job")
 DEPLOYMENT = GroupVersionKind("apps", "v1", "Deployment")
 SECRET = GroupVersionKind("", "v1", "Secret")
-APPLICATION = GroupVersionKind("argoproj.io", "v1alpha1", "Application")
 
 
 class Team:
@@ -86,7 +87,7 @@ class Team:
         self.kubeconfig.chmod(0o600)
         return connect(ClusterTarget(kubeconfig=str(self.kubeconfig), context=context))
 
-    def shell(self, block: str, *, code: int = 0) -> str:
+    def shell(self, block: str, *, code: int = 0, **values: str) -> str:
         """Run a block as a person pastes it, in one folder, stopping at the first command that fails."""
         environment = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -95,7 +96,7 @@ class Team:
             "XDG_CACHE_HOME": str(self.folder / "cache"),
         }
         done = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-c", filled(block, self.values)],
+            ["bash", "-eu", "-o", "pipefail", "-c", filled(block, {**self.values, **values})],
             cwd=self.folder,
             env=environment,
             capture_output=True,
@@ -195,3 +196,38 @@ def test_both_disasters_by_the_runbooks(team: Team) -> None:
     for block in RUNBOOKS["the cluster is gone"]:
         team.shell(block)
     assert _secrets(new) == before
+
+    workloads, seen = _versions(new), len(_writes(team.world.clusters["new"]))
+    team.shell("kubectl --context new delete namespace argocd --wait=false")
+    unstick, adopt = RUNBOOKS["Argo CD is gone, the cluster lives"]
+    team.shell(unstick, LIVE="new")
+    assert "argocd/values-repository" not in _secrets(new)
+    team.shell(adopt, LIVE="new")
+    assert _secrets(new) == before
+    assert _versions(new) == workloads
+    written = _writes(team.world.clusters["new"])[seen:]
+    assert written
+    assert [write for write in written if write.partition(" ")[2].startswith(("shop/", "payments/"))] == []
+
+
+def _versions(cluster: Cluster) -> dict[str, object]:
+    """Give the version of every Deployment and the UID of every Job: a write changes the one, a new run the other."""
+    found: dict[str, object] = {
+        f"{live.namespace}/{live.name}": live.metadata["resourceVersion"] for live in cluster.list(DEPLOYMENT)
+    }
+    return found | {f"{live.namespace}/{live.name}": live.metadata["uid"] for live in cluster.list(JOB)}
+
+
+def _writes(plane: Backend) -> list[str]:
+    """Give what the rebuild wrote, from the API server's own log: `resource namespace/name`."""
+    assert plane.audit_log is not None
+    found = []
+    for line in plane.audit_log.read_text().splitlines():
+        entry = json.loads(line)
+        where = entry.get("objectRef") or {}
+        if entry.get("stage") != "ResponseComplete" or entry["verb"] not in ("create", "update", "patch", "delete"):
+            continue
+        by_us = str(entry.get("userAgent")).startswith("secretsops")
+        if by_us and not entry["user"]["username"].startswith("system:serviceaccount:"):
+            found.append(f"{where.get('resource')} {where.get('namespace', '')}/{where.get('name', '')}")
+    return found
