@@ -1,7 +1,9 @@
 """Events for people: `kubectl describe` shows what we did and why. De-duplicated, rate-limited, never in the way.
 
 client-go's rules (`tools/record/events_cache.go`): the same event again counts up, an object gets 25 and then one in
-five minutes. An event that cannot be written is dropped. Never here: values; a message is what a status may say too.
+five minutes. An event that cannot be written is dropped; so is, where asked for, good news in a flood: a thousand
+objects synced at once say so in their status (client-go drops what its queue cannot hold). Never here: values; a
+message is what a status may say too.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ SAME_FOR = 600.0
 """Seconds within which the same event counts up instead of standing there twice."""
 BURST, REFILL = 25, 300.0
 """Events an object may have at once, and seconds until it may have one more."""
+FLOOD, AGAIN = 50, 10.0
+"""Where asked for: events that tell of success all objects may have at once, and seconds until one more."""
 REMEMBERED = 4096
 MESSAGE_LIMIT = 1024
 """Characters; the API server refuses longer ones."""
@@ -49,7 +53,7 @@ class _Budget:
 class Events:
     """Publishes under one source component."""
 
-    def __init__(self, cluster: Cluster, component: str, *, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, component: str, *, clock: Clock, sparing: bool = False) -> None:
         self._cluster = cluster
         self._component = component
         self._clock = clock
@@ -57,6 +61,7 @@ class Events:
         self._number = itertools.count()
         self._seen: OrderedDict[tuple[str, str, str, str], _Seen] = OrderedDict()
         self._budgets: OrderedDict[str, _Budget] = OrderedDict()
+        self._good = _Budget(FLOOD, clock.monotonic()) if sparing else None
 
     def emit(self, about: Manifest, kind: str, reason: str, message: str) -> None:
         """Publish an event about an object; gives up silently where the object has had too many, or nobody listens."""
@@ -64,7 +69,7 @@ class Events:
         same = (about.uid, kind, reason, message)
         now = self._clock.monotonic()
         with self._lock:
-            if not self._may(about.uid, now):
+            if not self._may(about.uid, now) or (kind == "Normal" and self._is_flood(now)):
                 return
             seen = self._seen.get(same)
             if seen is not None and now - seen.at < SAME_FOR:
@@ -76,6 +81,16 @@ class Events:
                 self._create(about, kind, reason, message, same, now)
         except SecretsOpsError as error:
             log.debug("an event was dropped", extra=fields(object=str(about.key), reason=error.reason))
+
+    def _is_flood(self, now: float) -> bool:
+        good = self._good
+        if good is None:
+            return False
+        good.tokens, good.at = min(FLOOD, good.tokens + (now - good.at) / AGAIN), now
+        if good.tokens < 1:
+            return True
+        good.tokens -= 1
+        return False
 
     def _may(self, uid: str, now: float) -> bool:
         budget = self._budgets.pop(uid, None) or _Budget(BURST, now)

@@ -18,6 +18,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from secretsops.external.model import (
     CLUSTER_SECRET_STORE,
     EXTERNAL_SECRET,
+    FINALIZER,
     remote_keys,
     sources_of,
     store_refs,
@@ -59,7 +60,8 @@ class ExternalIndex:
             self._failed.discard(key)
             if not is_ready(manifest.status):
                 self._failed.add(key)
-            if not self._is_news(key, _sign(manifest)):
+            # That our finalizer turned up is our own doing; that it went is not.
+            if not self._is_news(key, _sign(manifest), _sign(manifest, without=FINALIZER)):
                 return []
             # The newest change counts: a value read before it must not serve it.
             self._since[key] = now
@@ -174,10 +176,11 @@ class ExternalIndex:
         with self._lock:
             return sorted(self._waiting.get(("Secret", manifest.namespace, manifest.name), set()))
 
-    def _is_news(self, key: ObjectKey, sign: Hashable) -> bool:
+    def _is_news(self, key: ObjectKey, sign: Hashable, before: Hashable = None) -> bool:
+        """Say whether a state is another than the last one; `before` is one that we make this one of ourselves."""
         known = self._signs.get(key)
         self._signs[key] = sign
-        return known != sign
+        return known != sign and (before is None or known != before)
 
     def _replace(self, key: ObjectKey, places: set[Hashable]) -> None:
         for place in self._places.pop(key, set()) - places:
@@ -190,8 +193,8 @@ class ExternalIndex:
             self._places[key] = places
 
 
-def _sign(manifest: Manifest) -> Hashable:
-    """Give what tells one state of an object from another, its status aside."""
+def _sign(manifest: Manifest, *, without: str = "") -> Hashable:
+    """Give what tells one state of an object from another, its status aside and as if one finalizer were not there."""
     metadata = manifest.metadata
     return (
         manifest.uid,
@@ -199,6 +202,6 @@ def _sign(manifest: Manifest) -> Hashable:
         tuple(sorted(manifest.labels.items())),
         # Finalizers count: what removes ours has to see it put back. Events of our own status writes do not.
         tuple(sorted(manifest.annotations.items())) if manifest.kind.kind in _FORCED_BY_ANNOTATION else (),
-        tuple(metadata.get("finalizers") or ()),
+        tuple(name for name in metadata.get("finalizers") or () if name != without),
         metadata.get("deletionTimestamp") is not None,
     )

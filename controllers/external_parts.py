@@ -58,7 +58,7 @@ class _Wiring:
     """What the watches tell, to the spines that act."""
 
     def __init__(self, runtime: Runtime) -> None:
-        cluster, clock, emit = runtime.cluster, runtime.clock, runtime.events("external-secrets")
+        cluster, clock, emit = runtime.cluster, runtime.clock, runtime.events("external-secrets", sparing=True)
         options = runtime.options
         limit = options.get("drop_limit")
         self.waker = Waker()
@@ -195,7 +195,7 @@ class _Wiring:
         there, maker = kind is not EventType.DELETED, manifest.labels.get(CREATED_BY, "")
         place = (manifest.namespace, manifest.name)
         self._observed.secret(*place, exists=there, maker=maker, version=version_of(manifest))
-        own = there and self._observed.is_as_written(*place)
+        own = there and self._observed.is_ours(*place)
         return [*(() if own else self._index.secret(manifest)), *self._source(kind, manifest)]
 
     def _escrow(self, kind: EventType, manifest: Manifest) -> Sequence[ObjectKey]:

@@ -53,12 +53,13 @@ from secretsops.external.render import compose, created_by, field_manager, is_in
 from secretsops.external.status import DELETED, MISSING
 from secretsops.external.survival import DROP_LIMIT, refused_drop, told_entries
 from secretsops.external.template import Filled, fill
-from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
+from secretsops.manifest import Manifest, ObjectKey
 from secretsops.ownership import Create, Leave, Refuse, Update, decide_external, is_of_external_secret
 from secretsops.ports import Clock, Cluster, PatchType
 from secretsops.secret import Plaintext, SecretData
 
-CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
+LOOK_AGAIN = 0.1
+"""Seconds until a Secret that somebody wrote while we did is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +340,10 @@ class ExternalSecrets:
         if action != "unchanged":
             self._reports.emit(this.manifest, "Normal", action.capitalize(), f"secret {action}")
         self._keep(this, secret, filled)
-        return self._succeed(this, action, binding=wanted.target.name)
+        done = self._succeed(this, action, binding=wanted.target.name)
+        # Somebody wrote while we did, and the watch told it to nobody: look again.
+        meddled = action != "unchanged" and not self._observed.is_as_written(wanted.namespace, wanted.target.name)
+        return Done(action, LOOK_AGAIN) if meddled and self._observed.watches else done
 
     # --- Last known good -------------------------------------------------------------------------------
 
@@ -382,11 +386,13 @@ class ExternalSecrets:
         manager = field_manager(wanted.name)
         match decide_external(secret, live, name=wanted.name, creation=wanted.target.creation):
             case Create(body):
-                self._observed.wrote_secret(self._cluster.create(body, field_manager=manager))
+                with self._observed.writing(body.namespace, body.name):
+                    self._observed.wrote_secret(self._cluster.create(body, field_manager=manager))
                 return "created"
             case Update(body):
                 self._refuse_drop(this, body)
-                self._observed.wrote_secret(self._cluster.replace(body, field_manager=manager))
+                with self._observed.writing(body.namespace, body.name):
+                    self._observed.wrote_secret(self._cluster.replace(body, field_manager=manager))
                 return "updated"
             case Leave():
                 return "unchanged"

@@ -107,9 +107,9 @@ class Runtime:
     fence: Fence = field(default_factory=Fence)
     """Says whether another cluster has taken our place."""
 
-    def events(self, component: str) -> Emit:
-        """Give what publishes events under a source component."""
-        return Events(self.cluster, component, clock=self.clock).emit
+    def events(self, component: str, *, sparing: bool = False) -> Emit:
+        """Give what publishes events under a source component; `sparing` leaves good news out in a flood."""
+        return Events(self.cluster, component, clock=self.clock, sparing=sparing).emit
 
 
 class Loop:

@@ -6,6 +6,8 @@ Never here: queues, what a change means. Of Secrets only names are known, never 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey
 from secretsops.ports import Cluster
@@ -23,6 +25,7 @@ class Observed:
         self._secrets: dict[tuple[str, str], tuple[str, int]] | None = None
         self._made: dict[tuple[str, str], set[str]] = {}
         self._written: dict[tuple[str, str], int] = {}
+        self._in_work: set[tuple[str, str]] = set()
 
     def note(self, manifest: Manifest) -> Manifest:
         """Take note of an object, unless a newer state of it is known; gives the newest."""
@@ -67,6 +70,11 @@ class Observed:
             if maker:
                 self._made.setdefault((namespace, maker), set()).add(name)
 
+    @property
+    def watches(self) -> bool:
+        """Say whether every Secret is told by `secret`."""
+        return self._secrets is not None
+
     def watches_secrets(self) -> None:
         """Say that every Secret is told by `secret`."""
         with self._lock:
@@ -83,6 +91,23 @@ class Observed:
             self._written[manifest.namespace, manifest.name] = version_of(manifest)
             while len(self._written) > _WRITTEN_LIMIT:
                 del self._written[next(iter(self._written))]
+
+    @contextmanager
+    def writing(self, namespace: str, name: str) -> Iterator[None]:
+        """Say that a Secret is being written: a watch often tells of it before the answer is here."""
+        with self._lock:
+            self._in_work.add((namespace, name))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_work.discard((namespace, name))
+
+    def is_ours(self, namespace: str, name: str) -> bool:
+        """Say whether what a watch tells of a Secret is, or will turn out by whoever writes it, our own write."""
+        with self._lock:
+            in_work = (namespace, name) in self._in_work
+        return in_work or self.is_as_written(namespace, name)
 
     def is_as_written(self, namespace: str, name: str) -> bool:
         """Say whether a Secret that is watched is as our last write left it, as far as the watch has come.

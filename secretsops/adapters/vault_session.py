@@ -319,6 +319,14 @@ def _signed(login: IamLogin) -> dict[str, str]:
 
 def _decoded(answer: Answer, what: str) -> Any:
     code = answer.code
+    if code == 404 and _names_a_problem(answer.body):
+        # Compat: where the mount or namespace is not there (as after Vault came up empty) nothing is taken away; for
+        # the peer it is a secret that does not exist.
+        raise StoreRefused(
+            f"{what}: Vault has no such mount or namespace",
+            reason="MountMissing",
+            hint="check path and namespace of the store; is this the right Vault, and restored?",
+        )
     if code == 404:
         raise StoreRefused(
             f"{what}: there is no such secret",
@@ -351,6 +359,15 @@ def _decoded(answer: Answer, what: str) -> Any:
             reason="Unreadable",
             hint="check that the address is Vault's and no proxy answers for it",
         ) from None
+
+
+def _names_a_problem(body: bytes) -> bool:
+    """Say whether a 404 is about the way: of a secret that is not there Vault gives an empty list of errors."""
+    try:
+        found = decode(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and bool(found.get("errors"))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

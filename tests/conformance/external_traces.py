@@ -109,7 +109,7 @@ class Told(Runtime):
 
     heard: list[tuple[Manifest, str, str, str]]
 
-    def events(self, _component: str) -> Emit:
+    def events(self, _component: str, *, sparing: bool = False) -> Emit:
         """Give what keeps events."""
         return lambda about, kind, reason, message: self.heard.append((about, kind, reason, message))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controllers.events import BURST, EVENT, MESSAGE_LIMIT, REFILL, SAME_FOR, Events
+from controllers.events import AGAIN, BURST, EVENT, FLOOD, MESSAGE_LIMIT, REFILL, SAME_FOR, Events
 from secretsops.clock import SystemClock
 from secretsops.errors import Forbidden, Unreachable
 from secretsops.manifest import Manifest
@@ -134,3 +134,16 @@ def test_long_messages_and_names_are_cut(events: Events, cluster: FakeCluster) -
 def test_cluster_scoped_objects_have_their_events_in_default(events: Events, cluster: FakeCluster) -> None:
     events.emit(about(namespace=""), "Normal", "Valid", "store validated")
     assert told(cluster)[0]["metadata"]["namespace"] == "default"
+
+
+def test_in_a_flood_good_news_is_dropped_and_bad_news_is_not(cluster: FakeCluster, clock: Time) -> None:
+    """A thousand objects that become good at once say so in their status; what went wrong is always told."""
+    events = Events(cluster, "external-secrets", clock=clock, sparing=True)
+    for number in range(1000):
+        events.emit(about(f"app{number}"), "Normal", "Created", "secret created")
+    assert len(told(cluster)) == FLOOD
+    events.emit(about("app"), "Warning", "UpdateFailed", "no")
+    assert len(told(cluster)) == FLOOD + 1
+    clock.seconds += AGAIN
+    events.emit(about("late"), "Normal", "Created", "secret created")
+    assert len(told(cluster)) == FLOOD + 2

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from controllers.external_index import ExternalIndex
+from secretsops.external.model import FINALIZER
 from secretsops.manifest import Manifest, ObjectKey
 
 NOW = dt.datetime(2027, 1, 1, tzinfo=dt.UTC)
@@ -47,6 +48,15 @@ def test_a_change_of_more_than_status_is_news(change: dict[str, Any]) -> None:
     assert index.external(external(), NOW) == [PLACE]
     assert index.external(external(ready=False), NOW) == []
     assert index.external(external(**change), NOW) == [PLACE]
+
+
+def test_our_own_finalizer_is_no_news_but_its_loss_is() -> None:
+    index, ours = ExternalIndex(), [FINALIZER]
+    assert index.external(external(), NOW) == [PLACE]
+    assert index.external(external(finalizers=ours), NOW) == []
+    assert index.external(external(finalizers=["x", *ours]), NOW) == [PLACE]
+    assert index.external(external(finalizers=["x"]), NOW) == [PLACE]
+    assert index.external(external(finalizers=["x", *ours], generation=2), NOW) == [PLACE]
 
 
 def test_a_secret_wakes_the_external_secret_that_makes_it() -> None:

@@ -14,6 +14,7 @@ from controllers.external_parts import build
 from controllers.external_secrets import ExternalSecrets
 from controllers.fence import ClusterReplaced, Fence
 from controllers.leader import Fenced
+from controllers.observed import Observed
 from controllers.stores import Stores
 from secretsops.errors import (
     Conflict,
@@ -330,6 +331,34 @@ def test_a_secret_that_drifted_is_healed_at_once(world: World, spine: ExternalSe
     assert spine.reconcile(PLACE).action == ("created" if drift == "deleted" else "updated")
     assert world.data() == before
     assert world.secret()["metadata"]["labels"][MANAGED] == "true"
+
+
+def test_who_writes_while_we_write_is_looked_at_again(
+    world: World, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch tells of our write before its answer is here, and wakes nobody; what else it tells then is not lost."""
+    observed = Observed(world)  # type: ignore[arg-type]
+    observed.watches_secrets()
+    stores.reconcile(STORE)
+    spine = ExternalSecrets(world, stores, world.emit, clock=world, observed=observed, spread=lambda: 0.0)  # type: ignore[arg-type]
+    create, seen = world.create, []
+
+    def told_first(manifest: Manifest, **options: Any) -> Manifest:
+        made = create(manifest, **options)
+        if manifest.kind.kind == "Secret":
+            seen.append(observed.is_ours("shop", "app"))
+            observed.secret("shop", "app", exists=True, version=int(made.resource_version) + later)
+        return made
+
+    monkeypatch.setattr(world, "create", told_first)
+    for later, again in ((0, 3600.5), (1, 0.1)):  # noqa: B007 - what is told beside reads it
+        world.objects.pop(("Secret", "shop", "app"), None)
+        world.objects.pop(("ExternalSecret", "shop", "app"), None)
+        observed.secret("shop", "app", exists=False)
+        world.put(external())
+        assert spine.reconcile(PLACE).again == again
+    assert seen == [True, True]
+    assert not observed.is_ours("shop", "app")
 
 
 def test_a_renamed_target_takes_its_old_secret_along(world: World, spine: ExternalSecrets) -> None:
@@ -710,7 +739,7 @@ def test_the_part_watches_what_concerns_it_and_keeps_no_values(world: World) -> 
         clock=world,
         doors=doors,
         options={},
-        events=lambda _: world.emit,
+        events=lambda _, **__: world.emit,
         fence=Fence(),
         namespace="home",
     )

@@ -76,6 +76,7 @@ def _same(error: SecretsOpsError, expected: type[SecretsOpsError], reason: str) 
         (401, {"errors": [CANARY]}, StoreRefused, "Denied"),
         (403, {"errors": [CANARY]}, StoreRefused, "Denied"),
         (404, {"errors": []}, StoreRefused, "NotFound"),
+        (404, {"errors": ["no handler for route 'kv/data/app'"]}, StoreRefused, "MountMissing"),
         (404, {"data": {"data": None, "metadata": {"deletion_time": "x", "version": 3}}}, StoreRefused, "NotFound"),
         (412, {"errors": [CANARY]}, StoreUnavailable, "StoreUnavailable"),
         (429, {"errors": [CANARY]}, StoreUnavailable, "Throttled"),
