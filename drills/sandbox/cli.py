@@ -422,7 +422,10 @@ def _rows(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not facts["running"]:
         yield "sandbox", f"'{facts['name']}' is not up"
         return
-    yield "sandbox", f"'{facts['name']}', process {facts['pid']}, since {facts.get('since', 'long ago')}, {facts['folder']}"
+    yield (
+        "sandbox",
+        f"'{facts['name']}', process {facts['pid']}, since {facts.get('since', 'long ago')}, {facts['folder']}",
+    )
     for each in facts["clusters"]:
         what = f"{each['name']} ({_KINDS[each.get('kind', 'real')]})"
         yield "cluster", f"{what}  {each['server']}  KUBECONFIG={each['kubeconfig']}{_silence(each)}"
