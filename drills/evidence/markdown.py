@@ -30,7 +30,7 @@ def markdown(facts: Facts, earlier: Sequence[Outcome] = ()) -> str:
         summed_up(facts) + (f" {_text(facts.message)}" if facts.message else ""),
         _table(
             ("Objective", "Measured", "Goal", "Met"),
-            [(goal.name, shown(goal.measured), shown(goal.goal), _met(goal)) for goal in facts.goals],
+            [(_text(goal.name), _measured(goal), shown(goal.goal), _met(goal)) for goal in facts.goals],
         ),
         _table(
             ("Check", "Verdict", "Found"),
@@ -98,6 +98,10 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if len(rows) > ROWS:
         lines.append(f"| … {len(rows) - ROWS} more |{' |' * (len(heads) - 1)}")
     return "\n".join(lines)
+
+
+def _measured(goal: Goal) -> str:
+    return "not measured" if goal.not_applicable else shown(goal.measured)
 
 
 def _met(goal: Goal) -> str:

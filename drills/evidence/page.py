@@ -147,7 +147,7 @@ def _path(facts: Facts) -> str:
     said = f"<p><strong>{shown(longest.took)} of {shown(whole)}</strong>: {escape(longest.name)}.</p>"
     rows = [
         (
-            f'<span class="key c{(number - 1) % COLOURS}"></span>{number}',
+            f'<span class="nw"><span class="key c{(number - 1) % COLOURS}"></span>{number}</span>',
             escape(facts.path[position].name),
             shown(facts.path[position].took),
             f"{facts.path[position].took * 100 / whole:.0f} %",
@@ -164,8 +164,11 @@ def _goals(facts: Facts) -> str:
     rows = []
     for goal in facts.goals:
         state, words = ("s-low", "not applicable") if goal.not_applicable else _MET[goal.met]
-        room = shown(goal.goal - goal.measured) if goal.measured is not None else "unknown"
-        rows.append((escape(goal.name), shown(goal.goal), shown(goal.measured), room, _badge(state, words)))
+        # What does not apply has no figure: one beside a service objective would be read as met.
+        measured = None if goal.not_applicable else goal.measured
+        room = shown(goal.goal - measured) if measured is not None else "none"
+        found = "none" if goal.not_applicable else shown(measured)
+        rows.append((escape(goal.name), shown(goal.goal), found, room, _badge(state, words)))
     table = _table(("Objective", "Goal", "Measured", "Room", "Verdict"), rows, numeric=(1, 2, 3))
     clocks = [(escape(name), shown(value)) for name, value in facts.measures if name != "Lost"]
     lost = [(f"Lost: {escape(name)}", shown(value)) for name, value in facts.rpa]
