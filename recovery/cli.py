@@ -17,6 +17,7 @@ import click
 from recovery.bootstrap import RebuildRequest, rebuild
 from recovery.escrow_options import escrow_options, proving_by, restoring, restoring_copies
 from recovery.events import Stage
+from recovery.export_command import bring_in, export
 from recovery.kit_command import given, kit
 from recovery.only import narrowed
 from recovery.options import Chosen, chosen, estate_options, formatted, read_points
@@ -78,7 +79,21 @@ def _cluster_options(command: Any) -> Any:
     return escrow_options(command)
 
 
-for _command in (status, report, kit, proof.plan, proof.lint, verify, proof.gap, proof.spof, point, rehearse, bisect):
+for _command in (
+    status,
+    report,
+    kit,
+    export,
+    bring_in,
+    proof.plan,
+    proof.lint,
+    verify,
+    proof.gap,
+    proof.spof,
+    point,
+    rehearse,
+    bisect,
+):
     recover.add_command(_command)
 
 
