@@ -20,7 +20,7 @@ from controllers.escrow import SUCCEEDS
 from secretsops.errors import AlreadyExists, InvalidManifest, NotFound, Refused
 from secretsops.escrow.bundle import PENDING
 from secretsops.logs import fields
-from secretsops.manifest import Manifest
+from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Clock, Cluster
 from secretsops.sealing.keys import (
     ACTIVE,
@@ -46,6 +46,7 @@ FRESH = 3600.0
 """Seconds for which a key is too young to be replaced because of a cut-off that lies ahead."""
 ATTEMPTS = 8
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
 CERTIFICATE_CONFIG_MAP = "sealed-secrets-certificate"
 """Where clients read the certificate without a proxy (SECURITY.md §5)."""
 FIELD_MANAGER = "secretsops-sealing"
@@ -258,6 +259,15 @@ def publish(cluster: Cluster, keys: Keys, *, now: dt.datetime) -> None:
     cluster.apply(Manifest(body), field_manager=FIELD_MANAGER, force=True)
 
 
+def published(cluster: Cluster, policy: KeyPolicy) -> bytes:
+    """Give the certificate that clients read now, empty where there is none."""
+    try:
+        found = cluster.get(CONFIG_MAP, CERTIFICATE_CONFIG_MAP, policy.namespace)
+    except NotFound:
+        return b""
+    return str((found.body.get("data") or {}).get("tls.crt") or "").encode()
+
+
 LOOK = 0.5
 PATIENT_LOOK = 5.0
 RENEWAL_LOOK = 60.0
@@ -278,7 +288,7 @@ class Renewal:
         self._cluster, self._keys, self._clock, self._held_back = cluster, keys, clock, held_back
         self._refused = ""
         self._since: float | None = None
-        self._published = ""
+        self._published, self._looked = "", float("-inf")
         self._starting = True
         self._asked = threading.Event()
         self.wake = threading.Event()
@@ -313,13 +323,22 @@ class Renewal:
         if age is None:
             return LOOK if wait >= RENEWAL_LOOK else min(max(wait, LOOK), PATIENT_LOOK)
         self._starting = False
-        key = keys.ring.sealing_key(now)
-        if key is not None and key.fingerprint != self._published:
-            publish(self._cluster, keys, now=now)
-            self._published = key.fingerprint
+        self._keep_published(now)
         renew = keys.policy.renew_every
         due = min(RENEWAL_LOOK, max(renew - age, LOOK)) if renew else RENEWAL_LOOK
         return max(LOOK, min(due, wait))
+
+    def _keep_published(self, now: dt.datetime) -> None:
+        """Publish a new certificate at once, and look once a minute that nobody wrote another one over it.
+
+        Not only people do: a write of the leader before us may have been long on its way.
+        """
+        key, at = self._keys.ring.sealing_key(now), self._clock.monotonic()
+        if key is None or (key.fingerprint == self._published and at - self._looked < RENEWAL_LOOK):
+            return
+        if key.fingerprint != self._published or published(self._cluster, self._keys.policy) != key.certificate.pem:
+            publish(self._cluster, self._keys, now=now)
+        self._published, self._looked = key.fingerprint, at
 
     def _pass_gate(self) -> float:
         """Let escrow do what is due, and look at the keys again where it did; gives the seconds until its next look."""

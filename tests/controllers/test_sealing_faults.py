@@ -17,7 +17,7 @@ from controllers.fence import ClusterReplaced, Fence
 from controllers.leader import Fenced, NotLeading
 from controllers.loop import Loop, Runtime
 from controllers.sealed_secrets import Doing, SealedSecrets
-from controllers.sealing_keys import CERTIFICATE_CONFIG_MAP, SELECTOR, KeyPolicy, Keys, Renewal
+from controllers.sealing_keys import CERTIFICATE_CONFIG_MAP, SELECTOR, KeyPolicy, Keys, Renewal, published
 from controllers.sealing_parts import build
 from secretsops.clock import SystemClock
 from secretsops.errors import (
@@ -35,6 +35,7 @@ from secretsops.sealing.keys import KEY_LABEL, KeyRing, generate, key_secret
 from secretsops.sealing.sealed import SEALED_SECRET, SECRET, Wishes, seal_secret
 from tests.controllers.test_sealed_secrets import KEY, PLACE, Memory, sealed_body
 from tests.controllers.wiretap import until
+from tests.fakes.clock import FakeClock
 from tests.fakes.cluster import FakeCluster, Request
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -149,6 +150,28 @@ def test_trouble_of_the_api_server_is_not_told_as_trouble_of_the_object() -> Non
     cluster.create = make  # type: ignore[method-assign]
     assert spine.reconcile(PLACE) == "created"
     assert cluster.condition()["status"] == "True"
+
+
+def test_a_certificate_that_was_written_over_is_put_right_within_a_minute() -> None:
+    """A late write of the leader before us, or a person: clients must not seal with another key for long."""
+    cluster, clock = api_server(), FakeClock(NOW)
+    cluster.create(Manifest(key_secret(POOL[0], namespace="kube-system")))
+    renewal = Renewal(cluster, Keys(_policy()), clock)
+    renewal._keys.load(cluster.list(SECRET, namespace="kube-system", label_selector=SELECTOR))
+
+    def applied() -> int:
+        return sum(each.verb == "apply" for each in asked)
+
+    asked: list[Request] = []
+    cluster.on_request = asked.append
+    for _ in range(5):
+        clock.sleep(renewal.look())
+    assert applied() == 1, "nothing is written while it is right"
+    patch = {"data": {"tls.crt": OLD.certificate.pem.decode()}}
+    cluster.patch(CONFIG_MAP, CERTIFICATE_CONFIG_MAP, patch, namespace="kube-system")
+    clock.sleep(60)
+    renewal.look()
+    assert published(cluster, _policy()) == POOL[0].certificate.pem
 
 
 # --- the lease ---------------------------------------------------------------------------------------------
