@@ -19,19 +19,7 @@ from drills.evidence import options as opts
 from drills.evidence.chain import Link, Stage, Verification, link_name, read_head, read_link, verify
 from drills.evidence.comparison import compare
 from drills.evidence.facts import read_facts
-from drills.evidence.history import (
-    Fate,
-    Outcome,
-    Slot,
-    cron,
-    outcomes,
-    skips,
-    slot_of,
-    slots,
-    spread,
-    trend,
-    with_notes,
-)
+from drills.evidence.history import Fate, Outcome, Slot, cron, kinds, outcomes, skips, slot_of, slots, with_notes
 from drills.evidence.junit import junit
 from drills.evidence.ledger import Ledger, countersign, judged, read_files, read_latest, replicate
 from drills.evidence.markdown import markdown, summary
@@ -217,8 +205,7 @@ def history(doors: Doors, /, **options: Any) -> int:
     population = _population(doors, found.links, runs, options)
     if options["push"]:
         _push(doors, openmetrics(runs, population))
-    figures_ = [each.recovered for each in runs if each.verdict != "failed"]
-    moved = trend(figures_[-3:], figures_[:-3][-20:], threshold=options["threshold"])
+    moved = kinds(runs, threshold=options["threshold"])
     holds = found.holds and not differing
     if options["output"] == "openmetrics":
         text = openmetrics(runs, population)
@@ -226,18 +213,15 @@ def history(doors: Doors, /, **options: Any) -> int:
         body = {
             "holds": holds,
             "runs": [asdict(each) for each in runs],
-            "spreadMs": asdict(spread(figures_)),
-            "trend": asdict(moved),
+            "kinds": [asdict(each) for each in moved],
             "population": [asdict(slot) for slot in population],
         }
         text = json.dumps(body, indent=2) + "\n"
     else:
-        text = history_table(runs, population, holds=holds)
-        if moved.percent is not None:
-            text += f"last 3: {moved.percent:+d} % against those before{' (REGRESSED)' if moved.regressed else ''}\n"
+        text = history_table(runs, moved, population, holds=holds)
     write_output(text.encode())
     missed = any(slot.fate is Fate.MISSED for slot in population)
-    return 1 if missed or moved.regressed or not holds else 0
+    return 1 if missed or any(each.trend.regressed for each in moved) or not holds else 0
 
 
 @click.command("compare", epilog="Example: secretsops drill compare before.json after.json")

@@ -6,6 +6,7 @@ Never here: what the manifests hold (`evidence/manifests.py`).
 from __future__ import annotations
 
 import json
+from importlib import resources
 from typing import Any
 
 import click
@@ -66,6 +67,9 @@ def schedule(**options: Any) -> None:
     deadline = round(opts.seconds(options["deadline"], "--deadline"))
     if not 60 <= deadline <= 24 * 3600:
         raise UsageError("--deadline is a minute to a day", reason="BadDeadline", hint="--deadline 1h")
+    for name in options["scenarios"]:
+        if not resources.files("drills").joinpath("scenarios", f"{name}.yaml").is_file():
+            raise UsageError(f"there is no scenario '{name[:60]}'", reason="NoScenario", hint="secretsops drill list")
     for place in options["places"]:
         if options["form"] == "cronjobs" and "://" not in place:
             raise UsageError(

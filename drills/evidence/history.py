@@ -179,6 +179,27 @@ def trend(now: Sequence[int | None], before: Sequence[int | None], *, threshold:
     return Trend(now=new, before=old, percent=percent, regressed=percent > threshold and new - old > floor)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """Runs that may be held against each other: of one scenario on one kind of cluster."""
+
+    scenario: str
+    provider: str
+    spread: Spread
+    trend: Trend
+
+
+def kinds(runs: Sequence[Outcome], *, threshold: int, latest: int = 3, before: int = 20) -> list[Kind]:
+    """Give spread and trend (the `latest` runs against up to `before` earlier ones) for every kind of run there is."""
+    found = []
+    for scenario, provider in sorted({(run.scenario, run.provider) for run in runs if run.recovered is not None}):
+        mine = [run.recovered for run in runs if (run.scenario, run.provider) == (scenario, provider)]
+        times = [each for each in mine if each is not None]
+        moved = trend(times[-latest:], times[:-latest][-before:], threshold=threshold)
+        found.append(Kind(scenario=scenario, provider=provider, spread=spread(times), trend=moved))
+    return found
+
+
 def cron(expression: str) -> Ticks:
     """Give the ticks of a word of `SCHEDULES` or of a cron expression of five fields, in UTC.
 

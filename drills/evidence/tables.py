@@ -7,21 +7,21 @@ from typing import Any
 
 from drills.evidence.comparison import Comparison
 from drills.evidence.facts import shown
-from drills.evidence.history import Fate, Outcome, Slot, spread
+from drills.evidence.history import Fate, Kind, Outcome, Slot
 
 
-def history_table(runs: Sequence[Outcome], population: Sequence[Slot], *, holds: bool) -> str:
-    """Give runs, their spread, and the population."""
+def history_table(runs: Sequence[Outcome], found: Sequence[Kind], population: Sequence[Slot], *, holds: bool) -> str:
+    """Give runs, spread and trend per scenario and kind of cluster, and the population."""
     rows = [f"{'run':<44}{'started':<22}{'verdict':<14}{'recovery':>12}{'lost':>10}  message"]
     for run in runs:
         name = run.run_id + (f" (attempt {run.attempt})" if run.attempt > 1 else "")
         figure = f"{shown(run.recovered):>12}{shown(run.lost):>10}"
         rows.append(f"{name:<44}{run.started:<22}{run.verdict:<14}{figure}  {run.message}".rstrip())
-    found = spread([run.recovered for run in runs])
-    if found.count:
-        rows.append(
-            f"{found.count} runs: median {shown(found.median)}, p90 {shown(found.p90)}, worst {shown(found.worst)}"
-        )
+    for kind in found:
+        figures = f"median {shown(kind.spread.median)}, p90 {shown(kind.spread.p90)}, worst {shown(kind.spread.worst)}"
+        moved = "" if kind.trend.percent is None else f"; the last 3 {kind.trend.percent:+d} % against those before"
+        regressed = " (REGRESSED)" if kind.trend.regressed else ""
+        rows.append(f"{kind.scenario} on {kind.provider}: {kind.spread.count} runs, {figures}{moved}{regressed}")
     if population:
         rows += ["", f"{'slot':<24}{'fate':<8}{'verdict':<14}reason"]
         for slot in population:

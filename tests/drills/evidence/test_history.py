@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drills.evidence.chain import Stage, verify
 from drills.evidence.comparison import compare
-from drills.evidence.history import Fate, cron, outcomes, skips, slots, spread, trend, with_notes
+from drills.evidence.history import Fate, cron, kinds, outcomes, skips, slots, spread, trend, with_notes
 from drills.record import ended_record, of_report
 from tests.drills.evidence.chains import DAY, Ledger, report, run
 
@@ -66,6 +66,24 @@ def test_a_trend_needs_both_sides_and_more_than_noise() -> None:
     assert not trend([650], [500], threshold=25).regressed
     assert trend([13_000], [10_000], threshold=25).regressed
     assert not trend([12_000], [10_000], threshold=25).regressed
+
+
+def test_runs_are_held_against_their_own_kind() -> None:
+    """Another scenario, or the stand-in beside a real control plane, is no slower run of the same."""
+    made = Ledger()
+    for number in range(8):
+        body = report(recovered=10 if number % 2 else 60)
+        body["backend"] = "embedded" if number % 2 else "control-plane"
+        made.whole(run(number), body)
+    runs = outcomes(verify(made.files).links, now="2026-02-01T00:00:00Z")
+    found = kinds(runs, threshold=25)
+    assert [(each.provider, each.spread.median, each.trend.percent) for each in found] == [
+        ("control-plane", 60_000, 0),
+        ("embedded", 10_000, 0),
+    ]
+    made.whole(run(8), {**report(recovered=90), "backend": "embedded"})
+    runs = outcomes(verify(made.files).links, now="2026-02-01T00:00:00Z")
+    assert not any(each.trend.regressed for each in kinds(runs, threshold=25)), "one slow run of three is no trend"
 
 
 def test_two_runs_side_by_side() -> None:

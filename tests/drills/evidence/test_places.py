@@ -40,7 +40,7 @@ from tests.contract.sink.worlds import world
 from tests.drills.evidence.chains import DAY, OTHER, RUNNER, report, run
 from tests.fakes.clock import FakeClock
 
-SCHEDULE = ["schedule", "cluster-lost", "vault-down", "--cron", "weekly", "--evidence", "s3://evidence/drills"]
+SCHEDULE = ["schedule", "cluster-lost", "git-lost", "--cron", "weekly", "--evidence", "s3://evidence/drills"]
 
 
 def whole(ledger: Ledger, number: int) -> None:
@@ -147,7 +147,7 @@ def test_the_schedule_is_taken_by_a_real_api_server_and_may_write_nothing(contro
         made = cluster.apply(Manifest(body), field_manager="test")
         assert made.name == body["metadata"]["name"]
     jobs = [body for body in bodies if body["kind"] == "CronJob"]
-    assert [job["metadata"]["name"] for job in jobs] == ["drill-cluster-lost", "drill-vault-down", "drill-countersign"]
+    assert [job["metadata"]["name"] for job in jobs] == ["drill-cluster-lost", "drill-git-lost", "drill-countersign"]
     user = f"system:serviceaccount:{namespace}:secretsops-drill"
 
     def may(verb: str, resource: str, group: str = "", who: str = user) -> bool:
