@@ -13,6 +13,8 @@ import click
 from recovery.escrow import proving, restore_from
 from recovery.kept import Restore, restore_copies
 from secretsops.errors import UsageError
+from secretsops.escrow.backup import Opening
+from secretsops.escrow.places import Escrow
 from secretsops.ports import Cluster, Doors
 
 _NAMES = {"escrow": "places", "escrow_config": "config"}
@@ -74,6 +76,14 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
         witnesses=given.the_witnesses(named),
         accept_stale=options["accept_stale"],
     )
+
+
+def named_escrow(doors: Doors, options: dict[str, Any]) -> tuple[Escrow, Opening]:
+    """Give the escrow that the options name, and what opens it."""
+    from secretsops.escrow import options as given
+
+    named = _named(options)
+    return given.the_escrow(doors, named), given.the_opening(named, doors)
 
 
 def proving_by(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], Sequence[str]] | None:

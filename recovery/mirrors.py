@@ -45,8 +45,19 @@ def check(mirrors: Sequence[Mirror]) -> tuple[Mirror, ...]:
 class Mirrored:
     """A Git door behind mirrors. Satisfies `secretsops.ports.GitRepos`."""
 
-    def __init__(self, git: GitRepos, mirrors: Sequence[Mirror], tell: Callable[[str], None] | None = None) -> None:
-        """Read through `git`; `tell` is told once of each address that is read elsewhere."""
+    def __init__(
+        self,
+        git: GitRepos,
+        mirrors: Sequence[Mirror],
+        tell: Callable[[str], None] | None = None,
+        *,
+        sign_in: Callable[[str], bool] | None = None,
+    ) -> None:
+        """Read through `git`; `tell` is told once of each address that is read elsewhere.
+
+        `sign_in` is asked once for each place that gives no answer; where it says True the place is asked again.
+        """
+        self._sign_in, self._asked = sign_in, set[str]()
         self._git, self._mirrors = git, tuple(mirrors)
         self._tell = tell or (lambda _text: None)
         self._down: dict[str, GitUnavailable] = {}
@@ -99,7 +110,7 @@ class Mirrored:
                 problems.append(self._down[place])
                 continue
             try:
-                found = read(place)
+                found = self._read(place, read)
             except GitUnavailable as error:
                 if (last and not problems) or error.reason in final:
                     raise
@@ -118,6 +129,17 @@ class Mirrored:
             return found
         said = "; ".join(error.message for error in problems)
         raise GitUnavailable(f"no place of {url} answers: {said}", reason=problems[-1].reason, hint=problems[-1].hint)
+
+    def _read(self, place: str, read: Callable[[str], T]) -> T:
+        try:
+            return read(place)
+        except GitUnavailable:
+            if self._sign_in is None or place in self._asked:
+                raise
+            self._asked.add(place)
+            if not self._sign_in(place):
+                raise
+        return read(place)
 
     def _places(self, url: str) -> list[str]:
         chart, address = (_CHART, url.removeprefix(_CHART)) if url.startswith(_CHART) else ("", url)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,6 +23,10 @@ from secretsops.errors import UsageError
 from secretsops.files import read_input
 from secretsops.manifest import dump
 from secretsops.ports import Doors, GitRepos
+
+if TYPE_CHECKING:
+    from recovery.setup import Setup
+    from secretsops.sealing.keys import KeyRing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,9 +94,45 @@ def chosen(
     base = git or doors.git()
     text = plan_text(Mirrored(base, said), choice, options.get("plan_file") or "")
     plan = read_recovery_plan(text) if text else RecoveryPlan()
-    plain = Mirrored(base, [*said, *plan.mirrors], lambda told: click.echo(f"note: {told}", err=True))
+    sign_in = _signing_in(doors, base, choice, options) if git is None else None
+    plain = Mirrored(base, [*said, *plan.mirrors], _tell, sign_in=sign_in)
     git = signed_repos(plain, choice)
     return Chosen(choice=replace(choice, remap=rules.joined(plan.remap)), git=git, plain=plain, plan=plan, text=text)
+
+
+def _tell(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
+def _signing_in(doors: Doors, git: GitRepos, choice: Choice, options: Mapping[str, Any]) -> Callable[[str], bool]:
+    """Give what finds the credential of a repository in the estate's own one, and signs in with it."""
+    known: list[Setup] = []
+
+    def ring() -> KeyRing | None:
+        if not (options.get("identities") and (options.get("escrow") or options.get("escrow_config"))):
+            return None
+        from recovery.escrow_options import named_escrow
+        from recovery.proof.escrowed import ring_of
+
+        return ring_of(*named_escrow(doors, dict(options)))
+
+    def sign_in(url: str) -> bool:
+        if not choice.repo or url == choice.repo:
+            return False
+        from recovery.credentials import candidates, login_for, opened
+
+        if not known:
+            commit = choice.pins.get(f"{choice.repo}@{choice.revision}") or git.resolve(choice.repo, choice.revision)
+            known.append(opened(candidates(git.tree(choice.repo, commit)), ring))
+        login, problem = login_for(known[0], url)
+        if problem:
+            _tell(problem)
+        if login is None:
+            return False
+        doors.sign_in(login)
+        return True
+
+    return sign_in
 
 
 def _mirror(text: str, *, only: bool) -> Mirror:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         GitRepos,
         Notary,
         Renderer,
+        RepositoryLogin,
         SecretSource,
         Shares,
         Sink,
@@ -77,6 +78,7 @@ class RealDoors:
 
     def __init__(self) -> None:
         self._git: GitRepos | None = None
+        self._lent: list[RepositoryLogin] = []
         self._renderer: Renderer | None = None
 
     @property
@@ -111,14 +113,18 @@ class RealDoors:
         if self._git is None:
             from secretsops.adapters.repositories import SourceDoor
 
-            self._git = SourceDoor(repositories=_repositories())
+            self._git = SourceDoor(repositories=_repositories(), lent=self._lent)
         return self._git
+
+    def sign_in(self, login: RepositoryLogin) -> None:
+        """Let the Git door use a credential that was found on the way."""
+        self._lent.append(login)
 
     def source_files(self) -> SourceFiles:
         """Give repositories and charts as files."""
         from secretsops.adapters.source_files import SourceFiles
 
-        return SourceFiles(repositories=_repositories())
+        return SourceFiles(repositories=_repositories(), lent=self._lent)
 
     def worktree(self, folder: str) -> WorkTree:
         """Open the checkout that a folder lies in."""

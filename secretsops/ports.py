@@ -426,6 +426,15 @@ class GitRepos(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryLogin:
+    """User name and password for a repository and, at a path boundary, what lies below it."""
+
+    url: str
+    username: str
+    password: Plaintext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
     """One source as a file on disk: a Git bundle of `commits`, or the archive of a chart at its pin."""
 
@@ -649,6 +658,9 @@ class Doors(Protocol):
 
     def git(self) -> GitRepos:
         """Give the Git door."""
+
+    def sign_in(self, login: RepositoryLogin) -> None:
+        """Let the Git door use a credential where its configuration names none."""
 
     def source_files(self) -> SourceFiles:
         """Give repositories and charts as files."""

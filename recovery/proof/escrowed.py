@@ -80,13 +80,18 @@ def opener_of(escrow: Escrow, opening: Opening) -> Opener:
     Raises:
         BrokenEscrow: no bundle is whole, or nothing offered opens it.
     """
+    ring = ring_of(escrow, opening)
+    return lambda sealed: _opened(sealed, ring)
+
+
+def ring_of(escrow: Escrow, opening: Opening) -> KeyRing:
+    """Give the keys of the newest bundle; raises `BrokenEscrow` as `opener_of`."""
     survey = look(escrow)
     newest = survey.newest
     if newest is None:
         raise BrokenEscrow("the sinks hold no escrow", reason="Empty", hint="secretsops escrow create makes one")
     secrets = bundle.unpack(opened(survey, newest, opening), newest.keys)
-    ring = KeyRing([read_key_secret(secret.body) for secret in secrets])
-    return lambda sealed: _opened(sealed, ring)
+    return KeyRing([read_key_secret(secret.body) for secret in secrets])
 
 
 def _opened(sealed: Manifest, ring: KeyRing) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ Never here: speaking to a repository (`git.py`, `charts.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from secretsops.adapters.git import GitDoor, SshAccess
 from secretsops.adapters.submodules import with_submodules
 from secretsops.errors import InvalidManifest, UsageError
 from secretsops.manifest import load_values
-from secretsops.ports import Commit, GitRepos, Signature, SigningKeys, Tree
+from secretsops.ports import Commit, GitRepos, RepositoryLogin, Signature, SigningKeys, Tree
 from secretsops.secret import Plaintext
 
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9._-]+)@(?P<host>[A-Za-z0-9.-]+):(?P<path>(?!//).+)")
@@ -166,14 +166,42 @@ def _text(where: str, one: Mapping[str, Any], field: str) -> str:
     return found.rstrip("/")
 
 
+def signing_in(known: Repositories, lent: Sequence[RepositoryLogin]) -> Callable[[str], tuple[str, Plaintext] | None]:
+    """Give what gives the login of a URL: as the file says, else of what is lent the one with the longest address.
+
+    `lent` may grow. A login is sent to its own address and below it, never to another.
+    """
+
+    def login(url: str) -> tuple[str, Plaintext] | None:
+        named = known.login(url)
+        fitting = [one for one in lent if _is_below(_bare(url), _bare(one.url))]
+        if named is not None or not fitting:
+            return named
+        found = max(fitting, key=lambda one: len(one.url))
+        return found.username, found.password
+
+    return login
+
+
+def _bare(url: str) -> str:
+    return normal(url).rstrip("/").removesuffix(".git")
+
+
 class SourceDoor:
     """Every source of an estate by its URL: Git over http, https, ssh, file; charts. Satisfies `GitRepos`."""
 
-    def __init__(self, *, cache: Path | None = None, repositories: Repositories | None = None) -> None:
-        """Read with what `repositories` says; caches are below `cache`, by default the user's."""
+    def __init__(
+        self,
+        *,
+        cache: Path | None = None,
+        repositories: Repositories | None = None,
+        lent: Sequence[RepositoryLogin] = (),
+    ) -> None:
+        """Read with what `repositories` says, then by what is `lent`; caches are below `cache`, the user's if None."""
         self._known = repositories or Repositories()
-        self._git = GitDoor(cache=cache, login=self._known.login, ssh=self._known.ssh)
-        self._charts = ChartRepos(cache=self._git.cache / "charts", login=self._known.login)
+        login = signing_in(self._known, lent)
+        self._git = GitDoor(cache=cache, login=login, ssh=self._known.ssh)
+        self._charts = ChartRepos(cache=self._git.cache / "charts", login=login)
 
     def resolve(self, url: str, revision: str) -> str:
         """Give the commit, or the pinned version of a chart."""

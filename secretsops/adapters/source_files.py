@@ -13,11 +13,11 @@ from pathlib import Path
 
 from secretsops.adapters.charts import PREFIX, ChartRepos
 from secretsops.adapters.git import GitDoor
-from secretsops.adapters.repositories import Repositories, SourceDoor, normal
+from secretsops.adapters.repositories import Repositories, SourceDoor, normal, signing_in
 from secretsops.adapters.submodules import COUNT_LIMIT, resolved
 from secretsops.errors import GitUnavailable, Refused
 from secretsops.files import write_atomic
-from secretsops.ports import GitRepos, SourceFile, Tree
+from secretsops.ports import GitRepos, RepositoryLogin, SourceFile, Tree
 
 BUNDLE_LIMIT = 2 * 1024 * 1024 * 1024
 """Bytes of one bundle."""
@@ -91,12 +91,19 @@ def branch_of(commit: str) -> str:
 class SourceFiles:
     """Writes and opens files of sources. Satisfies `secretsops.ports.SourceFiles`."""
 
-    def __init__(self, *, repositories: Repositories | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        repositories: Repositories | None = None,
+        cache: Path | None = None,
+        lent: Sequence[RepositoryLogin] = (),
+    ) -> None:
         """Read repositories as `repositories` says; caches are below `cache`, by default the user's."""
         self._known = repositories or Repositories()
-        self._git = _Bundler(cache=cache, login=self._known.login, ssh=self._known.ssh, timeout=600.0)
+        login = signing_in(self._known, lent)
+        self._git = _Bundler(cache=cache, login=login, ssh=self._known.ssh, timeout=600.0)
         self._archives = self._git.cache / "charts"
-        self._charts = ChartRepos(cache=self._archives, login=self._known.login)
+        self._charts = ChartRepos(cache=self._archives, login=login)
 
     def places(self, url: str, commit: str) -> Sequence[tuple[str, str]]:
         """Give the source itself and the submodules below it that are consented to, each with its commit."""
