@@ -92,6 +92,8 @@ class RebuildRequest:
     """Requests in flight at most."""
     override_windows: str = ""
     """Why sync windows do not count in this run; it stands in the report. "" when they do."""
+    wave_delay: float = 0.0
+    """Seconds to stand still between two waves of an application."""
     only: Sequence[str] = ()
     """Applications (`name` or `namespace/name`) to which the run keeps, with those below; all where empty."""
     prove: Callable[[Cluster], Sequence[str]] | None = None
@@ -240,6 +242,7 @@ def rebuild(
             deadline=clock.monotonic() + request.deadline,
             hooks=request.hooks,
             parallel=request.parallel,
+            wave_delay=request.wave_delay,
             pins=dict(estate.pins),
             setup=estate.setup,
             planned={planned.app.key: planned for planned in estate.applications},

@@ -254,10 +254,12 @@ def changes(live: Manifest, wanted: Manifest, ignored: Sequence[IgnoreRule] = ()
     merged = merge(
         normalised(Manifest(_last_applied(live))), current, target, keyed=wanted.kind.group in _GROUPS_WITH_KEYS
     )
-    for rule in ignored:
-        if selects(rule, wanted):
-            for side in (current, merged):
-                leave_out(side, rule, live)
+    rules = [rule for rule in ignored if selects(rule, wanted)]
+    if rules:
+        current, merged = copy.deepcopy(current), copy.deepcopy(merged)
+    for rule in rules:
+        for side in (current, merged):
+            leave_out(side, rule, live)
     is_secret = wanted.kind.kind == "Secret" and not wanted.kind.group
     found: list[Change] = []
     _collect(current, merged, "", found, masked=is_secret)
@@ -265,16 +267,19 @@ def changes(live: Manifest, wanted: Manifest, ignored: Sequence[IgnoreRule] = ()
 
 
 def normalised(manifest: Manifest) -> dict[str, Any]:
-    """Give a copy without what the server writes, and with both spellings of one meaning made equal."""
-    body = copy.deepcopy(manifest.body)
-    body.pop("status", None)
-    metadata = body.get("metadata") or {}
-    for name in _SERVER_FIELDS:
-        metadata.pop(name, None)
-    (metadata.get("annotations") or {}).pop(LAST_APPLIED, None)
-    for name in ("annotations", "labels"):
-        if not metadata.get(name):
-            metadata.pop(name, None)
+    """Give the object without what the server writes, and with both spellings of one meaning made equal.
+
+    What is not rewritten is shared with the manifest: the result is for reading.
+    """
+    body = {name: value for name, value in manifest.body.items() if name != "status"}
+    if isinstance(body.get("metadata"), dict):
+        metadata = {name: value for name, value in body["metadata"].items() if name not in _SERVER_FIELDS}
+        if LAST_APPLIED in (metadata.get("annotations") or {}):
+            metadata["annotations"] = {n: v for n, v in metadata["annotations"].items() if n != LAST_APPLIED}
+        for name in ("annotations", "labels"):
+            if not metadata.get(name):
+                metadata.pop(name, None)
+        body["metadata"] = metadata
     if manifest.kind.kind == "Secret" and isinstance(body.get("stringData"), dict):
         import base64
 
@@ -283,6 +288,7 @@ def normalised(manifest: Manifest) -> dict[str, Any]:
             data[name] = base64.b64encode(str(value).encode()).decode()
         body["data"] = data
     if manifest.kind.kind == "LimitRange" and not manifest.kind.group:
+        body["spec"] = copy.deepcopy(body.get("spec"))
         _default_limits(body)
     if manifest.kind.group == "rbac.authorization.k8s.io" and "rules" in body:
         body["rules"] = body["rules"] or []

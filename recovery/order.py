@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from recovery.app import App
 from recovery.marks import HOOK_FINALIZER, PHASES, Phase, is_hook, options_of, phases_of, wave_of
@@ -65,21 +65,19 @@ class Task:
     reason: str
     hook: bool = False
     prune: bool = False
+    key: ObjectKey = field(init=False, repr=False, compare=False)
+    """What names the object."""
+    id: str = field(init=False, repr=False, compare=False)
+    """Names the task within its application, the same in every run: `PreSync batch/Job shop/migrate`."""
+    place: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """Phase number and wave: tasks of one place run together."""
 
-    @property
-    def key(self) -> ObjectKey:
-        """Give what names the object."""
-        return self.manifest.key
-
-    @property
-    def id(self) -> str:
-        """Name the task within its application, the same in every run: `PreSync batch/Job shop/migrate`."""
-        return f"{self.phase.value} {self.key}{' (prune)' if self.prune else ''}"
-
-    @property
-    def place(self) -> tuple[int, int]:
-        """Give phase number and wave: tasks of one place run together."""
-        return PHASES.index(self.phase), self.wave
+    def __post_init__(self) -> None:
+        # Asked for again at every look at every task, so worked out once.
+        key = self.manifest.key
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "id", f"{self.phase.value} {key}{' (prune)' if self.prune else ''}")
+        object.__setattr__(self, "place", (PHASES.index(self.phase), self.wave))
 
 
 def ordered(

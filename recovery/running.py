@@ -56,6 +56,8 @@ class World:
     hooks: bool = True
     parallel: int = 4
     with_status: bool = True
+    wave_delay: float = 0.0
+    """Seconds to stand still between two waves. Compat: the peer sleeps 2 s after each but the last."""
     planned: Mapping[str, Planned] = field(default_factory=dict)
     """What the plan rendered, by `namespace/name`: taken over where the cluster gives no reason to render again."""
     setup: Setup = field(default_factory=Setup)
@@ -194,6 +196,11 @@ class Runs:
         named = f"{key.namespace}/{key.name}"
         runs = [self.runs.get(one) for one in (self.sets.get(named, []) if key.kind != "Application" else [named])]
         return any(run is not None and run.outcome is None for run in runs)
+
+    def knows(self, key: ObjectKey) -> bool:
+        """Say whether the object declares an application of this run, or a set that made some."""
+        named = f"{key.namespace}/{key.name}"
+        return key.group == "argoproj.io" and named in (self.runs if key.kind == "Application" else self.sets)
 
     def held_back(self, run: Running) -> str:
         """Say why an application may not start: "waits" for an earlier step, or a step that failed; "" when it may."""

@@ -17,6 +17,7 @@ from recovery.desk import Desk
 from recovery.events import AppStarted, StepDone, Waiting
 from recovery.gates import STRICT
 from recovery.live import fetch
+from recovery.marks import Phase
 from recovery.missing import missing_of
 from recovery.order import Task, ordered
 from recovery.plan import CHILD_KINDS, Done, Reason, Result, Run, State, Wait
@@ -106,12 +107,9 @@ def _look(estate: Runs) -> None:
 
 
 def _is_to_see(run: Running, task: Task, estate: Runs) -> bool:
-    """Say whether a task waits for what the cluster says; of a child at work its own run says how it does."""
+    """Say whether a task waits for what the cluster says; of a child its own run says how it does."""
     result = run.work.progress.get(task.id)
-    if result is None or result.state is not State.RUNNING:
-        return False
-    is_child = task.key.kind in CHILD_KINDS and task.key.group == "argoproj.io"
-    return not (is_child and estate.is_active(task.key))
+    return result is not None and result.state is State.RUNNING and not estate.knows(task.key)
 
 
 def _advance(run: Running, estate: Runs) -> bool:
@@ -148,8 +146,12 @@ def _decide(run: Running, estate: Runs) -> bool:
 
 def _end_wave(run: Running, estate: Runs) -> bool:
     """Go on after a wave; wait where nothing of it could be written."""
-    if run.work.moved:
+    work, delay = run.work, estate.world.wave_delay
+    if work.moved:
         run.moved = estate.world.clock.monotonic()
+        if delay and any(task.id not in work.progress for task in work.tasks if task.phase is not Phase.SYNC_FAIL):
+            run.again_at = run.moved + delay
+            return False
     elif run.work.stalled:
         return _wait(run, list(run.work.stalled.values()), estate)
     return True

@@ -225,3 +225,13 @@ def test_what_a_project_does_not_permit_is_not_applied() -> None:
     outcomes = {outcome.app.name: outcome for outcome in estate.sync(setup=Setup(projects={"default": narrow}))}
     assert "resource :Secret is not permitted in project default" in outcomes["shop"].message
     assert estate.made("configmaps") == []
+
+
+def test_waves_follow_each_other_at_once_unless_a_delay_is_asked_for() -> None:
+    """Without it nothing sleeps that waits for nothing; with it there is a pause after each wave but the last."""
+    quick, slow = Estate(), Estate(wave_delay=60.0)
+    assert all(outcome.succeeded for outcome in [*quick.sync(), *slow.sync()])
+    assert quick.clock.monotonic() < 5
+    # shop has four places (its namespace before the hook, the hook, two waves), root three, blog two.
+    assert slow.clock.monotonic() > 60 * 4
+    assert slow.state() == quick.state()
