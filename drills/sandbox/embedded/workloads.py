@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -23,7 +22,7 @@ from drills.sandbox.embedded.client import CLAIM, NODE, POD, SERVICE, Client
 from drills.sandbox.embedded.kubelet import Kubelet
 from drills.sandbox.embedded.outcomes import TABLE, Outcomes
 from drills.sandbox.embedded.status import Refused
-from drills.sandbox.embedded.store import Change, Name, Storage, Store
+from drills.sandbox.embedded.store import Change, Name, Storage, Store, copied
 from drills.sandbox.embedded.verbs import Verbs
 from drills.sandbox.embedded.writes import NAMESPACE, Body
 
@@ -114,7 +113,7 @@ class Workloads:
             if entry is not None:
                 # Somebody else changed it in between: it is due again by that very change.
                 with contextlib.suppress(Refused):
-                    self._table[key[0]](self._client, json.loads(json.dumps(entry.body)))
+                    self._table[key[0]](self._client, copied(entry.body))
         if self._due and not self._waiting:
             self._waiting = True
             self._loop.call_soon(self._run)
