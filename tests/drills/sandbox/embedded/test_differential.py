@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import functools
-import itertools
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -303,7 +303,6 @@ class Pair:
 
     def __init__(self, real: Backend, ours: Backend) -> None:
         self.doors = [self._door(each) for each in (real, ours)]
-        self._numbers = itertools.count()
 
     @staticmethod
     def _door(backend: Backend) -> Cluster:
@@ -314,7 +313,7 @@ class Pair:
         return door
 
     def namespace(self) -> str:
-        name = f"differ-{next(self._numbers)}"
+        name = f"differ-{secrets.token_hex(4)}"
         body = json.dumps({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).encode()
         for door in self.doors:
             assert door.raw("POST", "/api/v1/namespaces", body=body, content_type="application/json").code == 201
