@@ -83,7 +83,7 @@ class World:
             except NotFound:
                 return b""
 
-        return bytes(until(read))
+        return bytes(until(read, seconds=90))
 
     def sealed(self, name: str, **values: str) -> Manifest:
         """Seal a Secret as a person does."""
