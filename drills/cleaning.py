@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drills.commands import install
 from drills.isolation import CONFIG_MAP, MARK, NAMESPACE, OWN_NAMESPACES, Proof
 from drills.scene import Scene
 from secretsops.errors import NotFound, SecretsOpsError
-from secretsops.manifest import GroupVersionKind
+from secretsops.manifest import GroupVersionKind, Manifest
 from secretsops.ports import Cluster
 
 NODE = GroupVersionKind("", "v1", "Node")
+PATIENCE = 60.0
+"""Seconds that namespaces have to go."""
 KWOK = "kwok.x-k8s.io/node"
 
 
@@ -58,11 +61,11 @@ def _targets(scene: Scene) -> list[str]:
 
 
 def _given(scene: Scene, name: str) -> Proof:
-    left = empty_target(scene.door(name), scene.scenario.name)
+    left = empty_target(scene.door(name), scene.scenario.name, scene.install())
     return Proof(name=f"target {name}", ok=not left, message=f"left: {', '.join(left[:5])}" if left else "empty again")
 
 
-def empty_target(door: Cluster, scenario: str) -> list[str]:
+def empty_target(door: Cluster, scenario: str, installed: Sequence[Manifest]) -> list[str]:
     """Remove from a given target what a drill of this scenario rebuilt there; gives what is left.
 
     Only a cluster that carries the mark is touched: namespaces that are not the cluster's own, what `install` prints,
@@ -77,9 +80,13 @@ def empty_target(door: Cluster, scenario: str) -> list[str]:
     ours = [one for one in door.list(NAMESPACE) if one.name not in OWN_NAMESPACES]
     for namespace in ours:
         _delete(door, NAMESPACE, namespace.name, "")
-    for manifest in reversed(install()):
+    for manifest in reversed(installed):
         _delete(door, manifest.kind, manifest.name, manifest.namespace)
-    left = [f"namespace {one.name}" for one in door.list(NAMESPACE) if one.name not in OWN_NAMESPACES]
+    limit = time.monotonic() + PATIENCE
+    while left := [f"namespace {one.name}" for one in door.list(NAMESPACE) if one.name not in OWN_NAMESPACES]:
+        if time.monotonic() > limit:
+            break
+        time.sleep(0.2)
     if not left:
         _delete(door, CONFIG_MAP, MARK, "default")
     return left
@@ -87,7 +94,7 @@ def empty_target(door: Cluster, scenario: str) -> list[str]:
 
 def empty_again(scene_entry: Mapping[str, Any], door: Cluster) -> list[str]:
     """Remove what a dead run left in a given target, for `drill gc`."""
-    return empty_target(door, str(scene_entry.get("scenario", "")))
+    return empty_target(door, str(scene_entry.get("scenario", "")), install())
 
 
 def _delete(door: Cluster, kind: GroupVersionKind, name: str, namespace: str) -> None:

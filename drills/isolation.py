@@ -77,7 +77,7 @@ def prove(scene: Scene) -> list[Proof]:
         elif entry.role == "source":
             found += _read_only(scene.door(entry.name), entry)
         else:
-            found.append(_claimed(scene.door(entry.name), entry, scene))
+            found.append(_claimed(scene.door(entry.name), entry, scene.scenario.name))
     found.append(_addresses(scene))
     return found
 
@@ -125,7 +125,7 @@ def _may(door: Cluster, verb: str, group: str, resource: str) -> bool:
     return answer.code >= 300 or bool(json.loads(answer.body).get("status", {}).get("allowed", True))
 
 
-def _claimed(door: Cluster, entry: ClusterEntry, scene: Scene) -> Proof:
+def _claimed(door: Cluster, entry: ClusterEntry, scenario: str) -> Proof:
     """A given target is empty, and is marked now; or it carries the mark of an earlier drill of this scenario."""
     name = f"target {entry.name} is empty or a drill's"
     try:
@@ -133,9 +133,9 @@ def _claimed(door: Cluster, entry: ClusterEntry, scene: Scene) -> Proof:
     except NotFound:
         marked = ""
     others = sorted({one.name for one in door.list(NAMESPACE)} - OWN_NAMESPACES)
-    if others and marked != scene.scenario.name:
+    if others and marked != scenario:
         return Proof(name=name, ok=False, message=f"it has the namespace {others[0]} and no mark of this drill")
-    data = {"scenario": scene.scenario.name}
+    data = {"scenario": scenario}
     metadata = {"name": MARK, "namespace": "default"}
     door.apply(
         Manifest({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}),

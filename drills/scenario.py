@@ -75,6 +75,8 @@ class World:
     clusters: tuple[ClusterEntry, ...]
     repositories: tuple[RepositoryEntry, ...] = ()
     stores: tuple[StoredEntry, ...] = ()
+    vault: Literal["memory", "raft"] = "memory"
+    """`raft` keeps its data on disk: it can be snapshotted, lost and restored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,7 +69,8 @@ class Seen:
     """What a cluster had at one moment."""
 
     picture: compare.Picture
-    keys: frozenset[str]
+    keys: Mapping[str, str] = field(repr=False)
+    """Sealing keys by `namespace/name`: an HMAC of each, for a new key may bear an old name."""
     uids: Mapping[str, str]
     """`Kind namespace/name` to UID."""
 
@@ -124,7 +125,7 @@ class Scene:
         """Start the sandbox's parts and every source, each behind its gate; fill the stores."""
         ours = [one for one in self.scenario.spec.world.clusters if one.role == "source" and not one.given]
         parts: dict[str, Callable[[], object]] = {
-            "OpenBao": self.world.openbao,
+            "OpenBao": lambda: self.world.openbao(raft=self.scenario.spec.world.vault == "raft"),
             "AWS": self.world.aws,
             "Git": self.world.git,
         }
@@ -295,7 +296,11 @@ class Scene:
         """Give what a cluster has now, without values."""
         found = list(everything(self.door(cluster)))
         picture = compare.picture(found, key=self.hmac_key)
-        keys = frozenset(f"{key.namespace}/{key.name}" for key in picture.secrets if "sealed-secrets-key" in key.name)
+        keys = {
+            f"{key.namespace}/{key.name}": digest
+            for key, digest in picture.secrets.items()
+            if "sealed-secrets-key" in key.name
+        }
         uids = {str(one.key): one.uid for one in found}
         return Seen(picture=picture, keys=keys, uids=uids)
 

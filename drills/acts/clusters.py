@@ -182,7 +182,57 @@ def expect_absent(scene: Scene, act: ExpectAbsent) -> str:
     return f"no {', '.join(act.kinds)} is there"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdSnapshot:
+    """Keep a snapshot of etcd's disk."""
+
+    cluster: str = ""
+
+
+def etcd_snapshot(scene: Scene, act: EtcdSnapshot) -> str:
+    """Copy it to outside the cluster."""
+    place = scene.outside / "etcd"
+    scene.backend(act.cluster).snapshot(place)
+    scene.notes["etcd"] = place
+    return "etcd's data is kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartController:
+    """Restart the controller: its Pods are deleted, new ones come."""
+
+    cluster: str = ""
+
+
+def restart_controller(scene: Scene, act: RestartController) -> str:
+    """Delete the Pods and wait until the Deployment is available with others."""
+    door = scene.door(act.cluster)
+    kind = GroupVersionKind("", "v1", "Pod")
+
+    def pods() -> dict[str, bool]:
+        return {
+            pod.uid: any(
+                one.get("type") == "Ready" and one.get("status") == "True" for one in pod.status.get("conditions") or []
+            )
+            for pod in door.list(kind, namespace="kube-system")
+            if pod.name.startswith("secretsops-controller")
+        }
+
+    old = set(pods())
+    for pod in door.list(kind, namespace="kube-system"):
+        if pod.uid in old:
+            door.delete(kind, pod.name, namespace="kube-system")
+    until(
+        scene,
+        "a new Pod of the controller to be ready",
+        lambda: any(ready and uid not in old for uid, ready in pods().items()),
+    )
+    return f"{len(old)} Pod(s) replaced"
+
+
 TABLE: Table = {
+    "etcd-snapshot": Kind(parameters=EtcdSnapshot, act=etcd_snapshot),
+    "restart-controller": Kind(parameters=RestartController, act=restart_controller),
     "expect-absent": Kind(parameters=ExpectAbsent, act=expect_absent),
     "install": Kind(parameters=Install, act=install),
     "fill": Kind(parameters=Fill, act=fill),

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import email.utils
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -123,6 +124,8 @@ class EscrowBeforeUse:
 
     cluster: str = ""
     policy: Literal["required", "preferred", "off"] = "required"
+    keep_copies: bool = False
+    """Also keep sealed copies of what external stores give, for an identity of its own (kept.txt outside)."""
     patience: Duration = 60.0
 
 
@@ -149,7 +152,7 @@ def _configured(scene: Scene, act: EscrowBeforeUse) -> Path:
     aws = scene.world.aws()
     url = f"s3://{bucket}/drill?region={BUCKET_REGION}&endpoint={scene.gate('aws').url}"
     sink = {"name": "archive", "url": url, "domain": "cloud/aws:2222", "retentionDays": 1}
-    body = {
+    body: dict[str, Any] = {
         "apiVersion": "secretsops.dev/v1",
         "kind": "EscrowConfig",
         "cluster": "drill",
@@ -159,6 +162,11 @@ def _configured(scene: Scene, act: EscrowBeforeUse) -> Path:
         "recipients": [recipient],
         "sinks": [{**sink, "writer": "writer", "reader": "reader"}],
     }
+    if act.keep_copies:
+        identity, kept = scene.doors.age().generate()
+        scene.write_outside("kept.txt", identity.reveal() + b"\n")
+        body["lastKnownGood"] = {"recipients": [kept], "versions": 3}
+        scene.write_outside("config/names.key", secrets.token_hex(32).encode() + b"\n")
     login = {"accessKeyId": aws.access_key, "secretAccessKey": aws.secret_key}
     # Two names, as SECURITY.md asks; the emulation knows no rights that would tell them apart.
     reader = {**login, "accessKeyId": login["accessKeyId"][:-1] + "1"}

@@ -5,6 +5,7 @@ Never here: what the files of an estate mean.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from drills.scene import Scene
 from drills.strict import Name, Path
 from secretsops.errors import UsageError, WorldFailed
 from secretsops.files import write_atomic
-from secretsops.manifest import dump
+from secretsops.manifest import dump, dump_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,39 @@ def mirror(scene: Scene, act: Mirror) -> str:
     return "a mirror holds the same commits"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteKit:
+    """Write the kit: everything a rebuild needs in one file outside, for a day without a network."""
+
+    repository: str = ""
+
+
+def write_kit(scene: Scene, act: WriteKit) -> str:
+    """Run `recover kit write`, and remember the digest that it prints."""
+    repository, install = scene.repository(act.repository), scene.folder / "install.yaml"
+    write_atomic(install, dump_all([one.body for one in (*scene.namespaces(), *scene.install())]).encode())
+    words = [
+        "--repo",
+        repository.url,
+        "--revision",
+        "main",
+        "--install",
+        str(install),
+        "--to",
+        str(scene.outside / "kit.tar"),
+    ]
+    words += ["--path", repository.entry.root] if repository.entry.root else []
+    words += [word for place in scene.custody.places for word in ("--escrow", place)]
+    said = scene.run("recover", "kit", "write", *words)
+    found = re.search(r"sha256:[0-9a-f]{64}", said)
+    if found is None:
+        raise WorldFailed("the kit has no digest", reason="NoDigest")
+    scene.notes.setdefault("words", {})["kit-digest"] = found[0]
+    return f"the kit is outside, {found[0][:20]}…"
+
+
 TABLE: Table = {
+    "write-kit": Kind(parameters=WriteKit, act=write_kit),
     "commit": Kind(parameters=Commit, act=commit),
     "sign-commits": Kind(parameters=SignCommits, act=sign_commits),
     "put-back": Kind(parameters=PutBack, act=put_back),

@@ -144,10 +144,12 @@ def _command(scene: Scene, verb: str, name: str, act: Rebuild, journal: Path) ->
     """Give the command of a person on call."""
     repository, install = scene.repository(act.repository), scene.folder / "install.yaml"
     write_atomic(install, dump_all([one.body for one in (*scene.namespaces(), *scene.install())]).encode())
-    words = [*SECRETSOPS, "recover", verb, "--repo", repository.url, "--revision", "main"]
-    words += ["--path", repository.entry.root] if repository.entry.root else []
+    words = [*SECRETSOPS, "recover", verb]
+    if "--kit" not in act.arguments:  # a kit says itself which estate and which controllers
+        words += ["--repo", repository.url, "--revision", "main"]
+        words += ["--path", repository.entry.root] if repository.entry.root else []
+        words += ["--install", str(install)] if act.install else []
     words += [*scene.options(name), "--journal", str(journal), "--patience", f"{act.patience:g}"]
-    words += ["--install", str(install)] if act.install else []
     if act.escrow:
         custody = scene.custody
         places = (

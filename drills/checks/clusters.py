@@ -85,10 +85,10 @@ class KeysEqual:
 
 
 def keys_equal(scene: Scene, check: KeysEqual) -> Verdict:
-    """Compare by name; values are part of `secrets-equal`."""
+    """Compare name and HMAC."""
     keys, found = before(scene).keys, scene.after(check.cluster).keys
-    differing = [f"{name} was lost" for name in sorted(keys - found)]
-    differing += [f"{name} was made anew" for name in sorted(found - keys)]
+    differing = [f"{name} was lost" for name, digest in sorted(keys.items()) if found.get(name) != digest]
+    differing += [f"{name} was made anew" for name, digest in sorted(found.items()) if keys.get(name) != digest]
     return not differing and bool(keys), told(differing, f"{len(keys)} sealing key(s), none new")
 
 

@@ -132,7 +132,24 @@ def _named(scene: Scene, cluster: str, kind: GroupVersionKind, name: str) -> boo
     return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdSetBack:
+    """etcd is restored from the snapshot that was kept: the cluster is older than Git."""
+
+    cluster: str = ""
+
+
+def etcd_set_back(scene: Scene, fault: EtcdSetBack) -> str:
+    """Put the data back and start the control plane anew."""
+    place = scene.notes.get("etcd")
+    if place is None:
+        raise WorldFailed("no snapshot was kept", reason="NoSnapshot")
+    scene.backend(fault.cluster).set_back(place)
+    return "etcd is what it was at the snapshot"
+
+
 TABLE: Table = {
+    "etcd-set-back": Kind(parameters=EtcdSetBack, act=etcd_set_back),
     "destroy": Kind(parameters=Destroy, act=destroy),
     "suppose-lost": Kind(parameters=SupposeLost, act=suppose_lost),
     "lose-controller": Kind(parameters=LoseController, act=lose_controller),

@@ -22,7 +22,7 @@ from drills.sandbox.api import Api
 from drills.sandbox.certificates import make_pki
 from drills.sandbox.egress import Egress
 from drills.sandbox.processes import Process, Processes
-from secretsops.errors import ApiError
+from secretsops.errors import ApiError, WorldFailed
 
 NODE = "sandbox-node"
 
@@ -87,6 +87,22 @@ class Backend(ABC):
     @abstractmethod
     def stop(self) -> None:
         """Stop in order; the data stays in the folder."""
+
+    def snapshot(self, place: Path) -> None:
+        """Copy the cluster's storage as it is at one moment, as a snapshot of its disk would.
+
+        Raises:
+            WorldFailed: reason `NotReal`: a stand-in has no storage.
+        """
+        raise WorldFailed(f"cluster {self.name} has no storage to copy to {place.name}", reason="NotReal")
+
+    def set_back(self, place: Path) -> None:
+        """Put the storage back to a snapshot and start everything on it anew; addresses and credentials stay.
+
+        Raises:
+            WorldFailed: reason `NotReal`: a stand-in has no storage.
+        """
+        raise WorldFailed(f"cluster {self.name} has no storage to put {place.name} into", reason="NotReal")
 
     def before_end(self, act: Callable[[], None]) -> None:
         """Do this first when the cluster stops or is destroyed."""

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,6 +91,100 @@ class OpenBao:
                 time.sleep(0.05)
             else:
                 return
+
+
+class RaftOpenBao(OpenBao):
+    """A server that keeps its data on disk by raft: it is initialised, unsealed, snapshotted, lost and restored."""
+
+    def __init__(self, processes: Processes) -> None:
+        """Start it, initialise it with one unseal key, mount KV v2 at `secret/`.
+
+        Raises:
+            MissingExtra: the wheel is not installed.
+            WorldFailed: it did not start.
+        """
+        self._processes = processes
+        self._home = processes.folder / "openbao-raft"
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.token = self._key = ""
+        self._start()
+        self._initialise()
+
+    def snapshot(self) -> bytes:
+        """Give a raft snapshot: everything, encrypted by the server's own key."""
+        status, body = send("GET", f"{self.url}/v1/sys/storage/raft/snapshot", headers={"X-Vault-Token": self.token})
+        if status >= 300:
+            raise StoreRefused(f"OpenBao answered {status} to a snapshot", reason="Denied")
+        return body
+
+    def lose(self) -> None:
+        """Kill it and delete its data."""
+        self.process.kill()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def start_anew(self) -> None:
+        """Start an empty server in its place, initialised with a new key."""
+        self._start()
+        self._initialise()
+
+    def restore(self, snapshot: bytes) -> None:
+        """Start an empty server in its place, put a snapshot into it, unseal it with the key of that snapshot."""
+        token, key = self.token, self._key
+        self.start_anew()
+        headers = {"X-Vault-Token": self.token, "Content-Type": "application/gzip"}
+        status, _ = send("POST", f"{self.url}/v1/sys/storage/raft/snapshot-force", headers=headers, body=snapshot)
+        if status >= 300:
+            raise StoreRefused(f"OpenBao answered {status} to a restore", reason="Denied")
+        self.token, self._key = token, key
+        self._unseal()
+        self._await_engine()
+
+    def _start(self) -> None:
+        self._home.mkdir(exist_ok=True, mode=0o700)
+        data = self._home / "data"
+        data.mkdir(exist_ok=True)
+        config = {
+            "storage": {"raft": {"path": str(data), "node_id": "drill"}},
+            "listener": [{"tcp": {"address": f"127.0.0.1:{self._port}", "tls_disable": True}}],
+            "api_addr": self.url,
+            "cluster_addr": f"https://127.0.0.1:{free_port()}",
+        }
+        file = self._home / "config.json"
+        file.write_text(json.dumps(config))
+        self.process = self._processes.start(
+            "openbao-raft",
+            [str(_binary()), "server", f"-config={file}"],
+            environment={"PATH": "/usr/bin:/bin", "HOME": str(self._home)},
+            cwd=self._home,
+        )
+        await_ready(self.process, self._is_listening, seconds=_READY)
+
+    def _is_listening(self) -> bool:
+        try:
+            return send("GET", f"{self.url}/v1/sys/health?uninitcode=200&sealedcode=200")[0] < 300
+        except OSError:
+            return False
+
+    def _initialise(self) -> None:
+        body = json.dumps({"secret_shares": 1, "secret_threshold": 1}).encode()
+        status, answer = send("PUT", f"{self.url}/v1/sys/init", body=body)
+        if status >= 300:
+            raise StoreRefused(f"OpenBao answered {status} to its initialisation", reason="Denied")
+        found = json.loads(answer)
+        self.token, self._key = found["root_token"], found["keys_base64"][0]
+        self._unseal()
+        self._call("POST", "sys/mounts/secret", json.dumps({"type": "kv", "options": {"version": "2"}}).encode())
+        self._await_engine()
+
+    def _unseal(self) -> None:
+        """Unseal it, and wait until it leads."""
+        deadline = time.monotonic() + _READY
+        while send("GET", f"{self.url}/v1/sys/health")[0] != 200:
+            send("PUT", f"{self.url}/v1/sys/unseal", body=json.dumps({"key": self._key}).encode())
+            if time.monotonic() > deadline:
+                raise Timeout("OpenBao did not become active after it was unsealed")
+            time.sleep(0.1)
 
 
 def _binary() -> Path:

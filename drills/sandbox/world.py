@@ -24,7 +24,7 @@ from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.embedded_cluster import EmbeddedCluster
 from drills.sandbox.git_server import GitServer
 from drills.sandbox.node_agent import NodeAgent
-from drills.sandbox.openbao import OpenBao
+from drills.sandbox.openbao import OpenBao, RaftOpenBao
 from drills.sandbox.processes import Processes
 from secretsops.errors import UsageError
 
@@ -121,8 +121,8 @@ class Sandbox:
                 self._agents[cluster.name] = found
             return found
 
-    def openbao(self) -> OpenBao:
-        """Give the running OpenBao.
+    def openbao(self, *, raft: bool = False) -> OpenBao:
+        """Give the running OpenBao; `raft`, when it is first asked for, makes it one that can be lost and restored.
 
         Raises:
             MissingExtra: it is not installed. WorldFailed: it did not start.
@@ -130,7 +130,7 @@ class Sandbox:
         with self._locks["openbao"]:
             if self._openbao is None:
                 self._say("starting OpenBao")
-                self._openbao = OpenBao(self._supervised())
+                self._openbao = RaftOpenBao(self._supervised()) if raft else OpenBao(self._supervised())
             return self._openbao
 
     def aws(self) -> Aws:
