@@ -69,12 +69,22 @@ class RepositoryEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChartEntry:
+    """One Helm chart in the chart registry of the world, {charts}: templates by file name."""
+
+    name: Name
+    version: str
+    templates: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What there is before anything happens."""
 
     clusters: tuple[ClusterEntry, ...]
     repositories: tuple[RepositoryEntry, ...] = ()
     stores: tuple[StoredEntry, ...] = ()
+    charts: tuple[ChartEntry, ...] = ()
     vault: Literal["memory", "raft"] = "memory"
     """`raft` keeps its data on disk: it can be snapshotted, lost and restored."""
 

@@ -136,6 +136,8 @@ class Scene:
             ]
             for task in tasks:
                 task.result()
+        for chart in self.scenario.spec.world.charts:
+            self.world.charts().publish(chart.name, chart.version, chart.templates)
         for stored in self.scenario.spec.world.stores:
             values = {name: estate.made_up().reveal().decode() for name in stored.values}
             if stored.store == "vault":
@@ -144,12 +146,13 @@ class Scene:
                 self.world.aws().put_secret(stored.key, json.dumps(values))
 
     def gate(self, part: str) -> Gate:
-        """Give the gate before a part of the world: vault, aws, git."""
+        """Give the gate before a part of the world: vault, aws, git, charts."""
         if part not in self.gates:
-            behind = {
+            behind: Mapping[str, Callable[[], str]] = {
                 "vault": lambda: self.world.openbao().url,
                 "aws": lambda: self.world.aws().url,
                 "git": lambda: self.world.git().url,
+                "charts": lambda: self.world.charts().url,
             }
             self.gates[part] = Gate(behind[part]())
         return self.gates[part]
@@ -221,6 +224,9 @@ class Scene:
     def addresses(self, repository: Repository) -> dict[str, str]:
         """Give what stands in braces in the files of a repository."""
         found = {"repo": repository.url, "vault": self.gate("vault").url, "region": self.world.aws().region}
+        if self.scenario.spec.world.charts:
+            # The registry itself stands for a mirror elsewhere: it is reached past the gate.
+            found |= {"charts": self.gate("charts").url, "charts-mirror": self.world.charts().url}
         others = (one.name for one in self.scenario.spec.world.repositories)
         return {**found, **{f"repo:{name}": self.repository(name).url for name in others}}
 

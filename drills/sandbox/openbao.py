@@ -137,8 +137,19 @@ class RaftOpenBao(OpenBao):
         if status >= 300:
             raise StoreRefused(f"OpenBao answered {status} to a restore", reason="Denied")
         self.token, self._key = token, key
-        self._unseal()
-        self._await_engine()
+        # It seals itself some time after its answer: unseal whenever it is sealed, until it takes writes again.
+        deadline = time.monotonic() + _READY
+        while True:
+            self._unseal()
+            try:
+                self.write("sandbox/probe", {"ready": "yes"})
+                self._call("DELETE", "secret/metadata/sandbox/probe", None)
+            except StoreRefused as error:
+                if time.monotonic() > deadline:
+                    raise Timeout(f"OpenBao took no write after its restore: {error}") from None
+                time.sleep(0.2)
+            else:
+                return
 
     def _start(self) -> None:
         self._home.mkdir(exist_ok=True, mode=0o700)

@@ -20,6 +20,7 @@ from typing import Self
 from drills.sandbox.aws import Aws
 from drills.sandbox.backend import Backend
 from drills.sandbox.binaries import Progress, binaries_are_there, find_binaries
+from drills.sandbox.charts import ChartServer
 from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.embedded_cluster import EmbeddedCluster
 from drills.sandbox.git_server import GitServer
@@ -62,6 +63,7 @@ class Sandbox:
         self._openbao: OpenBao | None = None
         self._aws: Aws | None = None
         self._git: GitServer | None = None
+        self._charts: ChartServer | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +158,13 @@ class Sandbox:
                 self._git = GitServer(self.folder / "git")
             return self._git
 
+    def charts(self) -> ChartServer:
+        """Give the running chart repository."""
+        with self._locks["git"]:
+            if self._charts is None:
+                self._charts = ChartServer(self.folder / "charts")
+            return self._charts
+
     @property
     def supervisor_pid(self) -> int:
         """Give the process id of the supervisor, which dies with this process and everything else with it."""
@@ -167,6 +176,9 @@ class Sandbox:
             cluster.destroy()
         if self._git is not None:
             self._git.stop()
+        if self._charts is not None:
+            self._charts.stop()
+        self._charts = None
         if self._processes is not None:
             self._processes.close()
         self.clusters, self._agents, self._git, self._processes = {}, {}, None, None
