@@ -14,10 +14,12 @@ from typing import Any
 
 import click
 
-from recovery.bootstrap import RebuildRequest, rebuild
+from recovery.bootstrap import RebuildRequest, Report, rebuild
+from recovery.clusters import ClusterPlace, chosen_clusters, names_for, one_report, options_for
 from recovery.escrow_options import escrow_options, proving_by, restoring, restoring_copies
 from recovery.events import Stage
 from recovery.export_command import bring_in, export
+from recovery.journal import FILE
 from recovery.kit_command import given, kit
 from recovery.only import narrowed
 from recovery.options import Chosen, chosen, estate_options, formatted, read_points
@@ -33,8 +35,8 @@ from recovery.status_command import journal_lines, keep_report, report, report_t
 from recovery.view import view_of
 from recovery.walk import walk
 from secretsops.command_group import CommandGroup
-from secretsops.errors import Refused, UsageError
-from secretsops.files import read_input, write_output
+from secretsops.errors import Refused, SecretsOpsError, UsageError
+from secretsops.files import read_input, write_atomic, write_output
 from secretsops.manifest import Manifest, load_all
 from secretsops.ports import ClusterTarget, Doors
 
@@ -69,6 +71,12 @@ def _cluster_options(command: Any) -> Any:
             "--install", "install", multiple=True, help="Manifests of the controllers, as `secretsops install`."
         ),
         click.option("--journal", default="", type=click.Path(file_okay=False), help="Folder of the journal."),
+        click.option(
+            "--cluster",
+            "clusters",
+            multiple=True,
+            help="One of recovery.yaml, or `all`: each in turn, one report.",
+        ),
         click.option("--context", default="", help="Context of the kubeconfig."),
         click.option("--kit-digest", default="", help="sha256:… that the kit must have."),
         click.option(
@@ -157,6 +165,8 @@ def run(
         return 1 if waiting else 0
     _refuse_rollback(options)
     named = options | {"repo": repo, "revision": revision, "path": path, "file": file}
+    if options["clusters"]:
+        return _several(doors, named, only_show=only_show, resume=False)
     with given(doors, named) as read:
         meant = chosen(doors, read.options, pins=read.pins, git=read.git)
         roots, pins = _roots(doors, meant)
@@ -181,6 +191,9 @@ def run(
 @click.pass_obj
 def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **options: Any) -> int:
     """Continue a killed or failed run from its journal: same plan, same cluster, no hook twice."""
+    if options["clusters"]:
+        where = {"repo": repo, "revision": revision, "path": path, "file": file}
+        return _several(doors, options | where, only_show=False, resume=True)
     folder = _journal_of(options)
     pinned = {line["source"]: line["revision"] for line in journal_lines(folder) if line["event"] == "pin"}
     # What the killed run pinned counts, not a recovery point: both are the same, or the plan's hash says so.
@@ -189,6 +202,36 @@ def resume(doors: Doors, /, repo: str, revision: str, path: str, file: str, **op
         meant = chosen(doors, read.options, pins=pinned, git=read.git)
         roots, pins = _roots(doors, meant)
         return _carry_out(doors, meant, roots, {**pins, **pinned}, read.options | {"resume": True})
+
+
+def _several(doors: Doors, options: dict[str, Any], *, only_show: bool, resume: bool) -> int:
+    """Rebuild several clusters of `recovery.yaml`, one after the other; one that fails stops no other."""
+    if only_show or options["kit"] or options["file"]:
+        raise UsageError("--cluster goes with none of --dry-run, --kit, --app", reason="Usage", hint="one at a time")
+    journal, output = _journal_of(options), options["output"]
+    reports: dict[str, dict[str, Any]] = {}
+    for place in chosen_clusters(chosen(doors, options).plan.clusters, options["clusters"]):
+        click.echo(f"cluster {place.name} ({place.context})", err=True)
+        own = options_for(place, options)
+        kept = journal_lines(Path(own["journal"])) if resume and (journal / place.name / FILE).is_file() else []
+        pinned = {line["source"]: line["revision"] for line in kept if line["event"] == "pin"}
+        try:
+            meant = chosen(doors, own, pins=pinned or None)
+            meant = replace(meant, choice=replace(meant.choice, remap=names_for(place, meant.choice.remap)))
+            roots, pins = _roots(doors, meant)
+            report = _rebuilt(doors, meant, roots, {**pins, **pinned}, own | {"resume": bool(kept)})
+            reports[place.name] = report.body()
+        except SecretsOpsError as error:
+            reports[place.name] = {"ok": False, "reason": error.reason, "message": error.message}
+    body = one_report(reports)
+    if options["report"]:
+        write_atomic(Path(options["report"]), (json.dumps(body, indent=2) + "\n").encode())
+    text = "".join(
+        f"cluster {name}\n" + (report_table(one) if "stages" in one else f"NOT rebuilt: {one['message']}\n")
+        for name, one in reports.items()
+    )
+    write_output((text if output == "table" else formatted(body, output)).encode())
+    return 0 if body["ok"] else 1
 
 
 def _runner() -> str:
@@ -239,12 +282,23 @@ def live(doors: Doors, /, repo: str, revision: str, path: str, file: str, **opti
     A separate act, once the rebuilt cluster was looked at. With --escrow the cluster is claimed first where the run did
     not. Exit code 1 where the run did not come to its end, or nobody was fenced.
     """
+
+    named = {"repo": repo, "revision": revision, "path": path, "file": file, "as_of": "", "points": ""}
+    options |= named
+    if not options["clusters"]:
+        return _let_go(doors, options, None)
+    places = chosen_clusters(chosen(doors, options).plan.clusters, options["clusters"])
+    return max(_let_go(doors, options_for(place, options), place) for place in places)
+
+
+def _let_go(doors: Doors, options: dict[str, Any], place: ClusterPlace | None) -> int:
     from recovery.golive import go_live
 
     pinned = {one["source"]: one["revision"] for one in journal_lines(_journal_of(options)) if one["event"] == "pin"}
-    named = {"repo": repo, "revision": revision, "path": path, "file": file, "as_of": "", "points": ""}
-    with given(doors, options | named) as read:
+    with given(doors, options) as read:
         meant = chosen(doors, read.options, pins=pinned, git=read.git)
+        if place is not None:
+            meant = replace(meant, choice=replace(meant.choice, remap=names_for(place, meant.choice.remap)))
         roots, pins = _roots(doors, meant)
         found = go_live(
             _request(doors, meant, roots, {**pins, **pinned}, read.options),
@@ -264,6 +318,18 @@ def live(doors: Doors, /, repo: str, revision: str, path: str, file: str, **opti
 def _carry_out(
     doors: Doors, meant: Chosen, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any]
 ) -> int:
+    report = _rebuilt(doors, meant, roots, pins, options)
+    if options["report"]:
+        write_atomic(Path(options["report"]), (json.dumps(report.body(), indent=2) + "\n").encode())
+    body, output = report.body(), options["output"]
+    write_output((report_table(body) if output == "table" else formatted(body, output)).encode())
+    return 0 if report.ok else 1
+
+
+def _rebuilt(
+    doors: Doors, meant: Chosen, roots: list[Manifest], pins: dict[str, str], options: dict[str, Any]
+) -> Report:
+    """Rebuild one cluster; the report stands beside its journal, and its recovery point where one is to be kept."""
     request = _request(doors, meant, roots, pins, options)
     cluster = doors.cluster(_target(options))
     with view_of(options["output"]) as view:
@@ -275,18 +341,11 @@ def _carry_out(
             clock=doors.clock,
             observer=view,
         )
-    text = json.dumps(report.body(), indent=2) + "\n"
-    if options["report"]:
-        from secretsops.files import write_atomic
-
-        write_atomic(Path(options["report"]), text.encode())
     keep_report(_journal_of(options), report)
-    body, output = report.body(), options["output"]
-    write_output((report_table(body) if output == "table" else formatted(body, output)).encode())
     if report.ok and options["keep_point"] and options["until"] == "health":
         kept = _keep_point(doors, roots, Path(options["journal"]), meant, options["keep_point"])
         click.echo(f"recovery point {kept}", err=True)
-    return 0 if report.ok else 1
+    return report
 
 
 def _request(

@@ -14,6 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
 from recovery import mirrors, remap
+from recovery.clusters import ClusterPlace
 from recovery.data import DataStep
 from recovery.mirrors import Mirror
 from recovery.remap import Remap
@@ -158,6 +159,7 @@ class RecoveryPlan:
     kms: tuple[KmsKey, ...] = ()
     secrets: tuple[OutsideSecret, ...] = ()
     signatures: tuple[SignedRepositories, ...] = ()
+    clusters: tuple[ClusterPlace, ...] = ()
     data: tuple[DataStep, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
     remap: Remap = field(default_factory=Remap)
