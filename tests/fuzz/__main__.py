@@ -75,7 +75,7 @@ def _inside(name: str, flags: list[str]) -> int:
     """Run libFuzzer in this process, until it ends it."""
     import atheris
 
-    with atheris.instrument_imports(include=["secretsops", "yaml"]):
+    with atheris.instrument_imports(include=["secretsops", "drills.evidence", "drills.record", "yaml"]):
         from tests.fuzz.targets import TARGETS
     target = TARGETS[name]
 

@@ -11,9 +11,19 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import yaml
 
+from drills.evidence.chain import read_head, read_link, verify
+from drills.evidence.comparison import compare
+from drills.evidence.facts import read_facts
+from drills.evidence.history import outcomes
+from drills.evidence.junit import junit
+from drills.evidence.markdown import markdown
+from drills.evidence.page import Provenance, page
+from drills.evidence.statement import Envelope, read_envelope, read_key
+from drills.record import of_report, refuse_unfit, started_record
 from secretsops import go_yaml
 from secretsops.adapters.age import AgeDoor
 from secretsops.errors import SecretsOpsError
@@ -178,8 +188,35 @@ def index(data: bytes) -> None:
         refused(read)
 
 
+# --- evidence of drills
+
+
+def evidence(data: bytes) -> None:
+    """A file of a chain, alone and as a chain; a record of any shape, drawn and compared."""
+    name = "drill-00000001.json"
+    assert read_link(data) is None or read_head(data) is None
+    found = verify({name: data, "drill-00000002.json": data}, heads=[data])
+    assert not found.holds
+    signed_payload = Envelope(payload=data, signatures=[]).text()
+    assert read_envelope(signed_payload) is not None
+    read_link(signed_payload)
+    refused(lambda: read_key(data.decode("utf-8", "replace")))
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(body, dict):
+        facts = read_facts(body)
+        runs = outcomes(found.links, now="2026-01-01T00:00:00Z")
+        assert "<script" not in page(facts, provenance=Provenance(), runs=runs).lower()
+        ET.fromstring(junit(facts))
+        markdown(facts, runs)
+        compare(body, body)
+        refused(lambda: refuse_unfit(body))
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    each.__name__: each for each in (envelope, documents, secret, sealed, keys, archive, index)
+    each.__name__: each for each in (envelope, documents, secret, sealed, keys, archive, index, evidence)
 }
 
 
@@ -204,6 +241,8 @@ def seeds(name: str) -> list[bytes]:
         case "archive":
             word = b"A" * 43
             return [key_secret, b"X25519 " + word + b"\n" + word + b"\n--- " + word + b"\n", *yaml_like[:2]]
+        case "evidence":
+            return _evidence()
         case "index":
             return [*_signed_documents(), yaml.safe_dump(_CONFIGURATION).encode()]
     return yaml_like
@@ -216,6 +255,18 @@ _CONFIGURATION = {
     "recipients": [_RECIPIENT],
     "sinks": [{"name": "a", "url": "s3://b/p", "domain": "d", "retentionDays": 3, "writer": "w", "reader": "r"}],
 }
+
+
+def _evidence() -> list[bytes]:
+    """Give a record without its empty sections, a start, and a file of a chain."""
+    from tests.drills.evidence.chains import chain, report, run
+
+    whole = of_report(report())
+    parts = [json.dumps({name: whole[name]}).encode() for name in ("timeline", "measured", "checks", "objectives")]
+    start = json.dumps(started_record(run(1))).encode()
+    row = b'{"secrets":{"expected":1,"perKey":[{"name":"a","verdict":"missing"}]},'
+    row += b'"criticalPath":[{"name":"a","durationMs":9}]}'
+    return [*parts, start, row, *list(chain(1).files.values())[:1]]
 
 
 def _signed_documents() -> list[bytes]:
