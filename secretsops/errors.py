@@ -136,6 +136,10 @@ class StoreRefused(WorldFailed):
     retry = False
 
 
+class NotLetIn(StoreRefused):
+    """A secret store did not accept who we are; that says nothing about any secret."""
+
+
 class StoreUnavailable(WorldFailed):
     """A secret store gave no usable answer. `retry_after` is in seconds, 0 when the store named none."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
+from secretsops.errors import NotLetIn, SecretsOpsError, StoreRefused, StoreUnavailable
 
 NOT_FOUND = frozenset({"ResourceNotFoundException", "ParameterNotFound", "ParameterVersionNotFound"})
 DENIED = frozenset(
@@ -32,6 +32,17 @@ DENIED = frozenset(
         "InvalidKeyId",
     }
 )
+OF_A_SECRET = frozenset(
+    {
+        "AccessDeniedException",
+        "AccessDenied",
+        "UnauthorizedOperation",
+        "NotAuthorized",
+        "DecryptionFailure",
+        "InvalidKeyId",
+    }
+)
+"""Denials that are about what was asked for; the others are about who asks."""
 THROTTLED = frozenset(
     {
         "Throttling",
@@ -121,7 +132,8 @@ def _answered(what: str, response: Any, hint: str) -> SecretsOpsError:
             hint="it is tried again; a longer refreshInterval asks less",
         )
     if code in DENIED:
-        return StoreRefused(f"{what}: denied ({code})", reason="Denied", hint=hint)
+        kind = StoreRefused if code in OF_A_SECRET else NotLetIn
+        return kind(f"{what}: denied ({code})", reason="Denied", hint=hint)
     if code in INVALID:
         return StoreRefused(
             f"{what}: invalid ({code})", reason="Invalid", hint="check remoteRef.key and remoteRef.version"
@@ -135,7 +147,7 @@ def _is_going(text: str) -> bool:
 
 def no_credentials(why: str) -> StoreRefused:
     """Give the error for having no credentials at all."""
-    return StoreRefused(
+    return NotLetIn(
         f"no AWS credentials ({why})",
         reason="Denied",
         hint="set auth.secretRef on the store, or give the controller a role",

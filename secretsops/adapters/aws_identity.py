@@ -15,7 +15,7 @@ from functools import cache, partial
 from typing import Any
 
 from secretsops.adapters.aws_errors import no_credentials, refusal
-from secretsops.errors import MissingExtra, StoreRefused
+from secretsops.errors import MissingExtra, NotLetIn, StoreRefused
 from secretsops.secret import Plaintext
 from secretsops.sources import AssumedRole, AwsIdentity
 
@@ -189,7 +189,10 @@ def _session(ask: Callable[[], Mapping[str, Any]], arn: str) -> Mapping[str, str
     try:
         found = ask()["Credentials"]
     except (ClientError, BotoCoreError) as error:
-        raise refusal(what, error, hint="check the role's trust policy, external id and session tags") from None
+        found = refusal(what, error, hint="check the role's trust policy, external id and session tags")
+        if isinstance(found, StoreRefused):
+            found = NotLetIn(found.message, reason=found.reason, hint=found.hint)
+        raise found from None
     expiry = found["Expiration"]
     return {
         "access_key": found["AccessKeyId"],

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from secretsops.adapters.http import Http, authority
-from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
+from secretsops.errors import NotLetIn, SecretsOpsError, StoreRefused, StoreUnavailable
 from secretsops.external.rawjson import decode
 from secretsops.ports import Answer
 from secretsops.secret import Plaintext
@@ -149,16 +149,18 @@ class VaultSession:
         what = "logging in to Vault"
         answer = self._once("POST", path, "", fields, namespace=self._access.login_namespace)
         if answer.code in {400, 404}:
-            raise StoreRefused(
+            raise NotLetIn(
                 f"{what}: {path} refused the credential",
                 reason="Denied",
                 hint="check the path of the auth method, the role and the credential of the store",
             )
+        if answer.code in {401, 403}:
+            raise NotLetIn(f"{what}: permission denied", reason="Denied", hint="check the credential of the store")
         found = _decoded(answer, what)
         auth = found.get("auth") if isinstance(found, dict) else None
         made = auth.get("client_token") if isinstance(auth, dict) else None
         if not isinstance(auth, dict) or not isinstance(made, str) or not made:
-            raise StoreRefused(
+            raise NotLetIn(
                 f"{what}: {path} gave no token", reason="Denied", hint="does the auth method ask for a second factor?"
             )
         return _Token(

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from secretsops.errors import SecretsOpsError, StoreRefused
+from secretsops.errors import NotLetIn, SecretsOpsError, StoreRefused
 from secretsops.escrow import canonical
 from secretsops.escrow.kept import Copy
 from secretsops.external.entries import StoreRef
@@ -63,8 +63,11 @@ def kept_because(wanted: ExternalSecret, stores: Mapping[StoreRef, Manifest | No
 
 
 def is_revoked(error: SecretsOpsError) -> bool:
-    """Say whether a store said no, so that its last answer counts no more; a credential we lack is no such answer."""
-    return isinstance(error, StoreRefused) and error.reason in REVOKED
+    """Say whether a store said no to a secret, so that its last answer counts no more.
+
+    A credential that we lack, or that the store does not know (as after it came up empty), is no such answer.
+    """
+    return isinstance(error, StoreRefused) and not isinstance(error, NotLetIn) and error.reason in REVOKED
 
 
 def spec_digest(manifest: Manifest) -> str:

@@ -16,7 +16,7 @@ from controllers.external_secrets import ExternalSecrets
 from controllers.fence import Fence
 from controllers.observed import Observed
 from controllers.stores import Stores
-from secretsops.errors import BrokenEscrow, SecretsOpsError, StoreRefused, StoreUnavailable
+from secretsops.errors import BrokenEscrow, NotLetIn, SecretsOpsError, StoreRefused, StoreUnavailable
 from secretsops.escrow import keeping
 from secretsops.escrow.config import read_config
 from secretsops.escrow.kept import Kept, hidden
@@ -197,6 +197,28 @@ def test_a_no_of_the_store_is_a_tombstone(town: Town, reason: str) -> None:
     town.failure = None
     town.pass_time(minutes=61)
     town.spine.reconcile(PLACE)
+    town.keeper.look()
+    assert town.copies() == {"app": {"user": CANARY}}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        StoreUnavailable("down", reason="Unreachable"),
+        StoreUnavailable("slow", reason="Throttled"),
+        NotLetIn("who are you", reason="Denied"),
+        StoreRefused("no mount", reason="MountMissing"),
+        StoreRefused("no credential", reason="CredentialMissing"),
+    ],
+    ids=lambda failure: failure.reason,
+)
+def test_a_store_that_is_out_empty_or_does_not_know_us_revokes_nothing(town: Town, failure: SecretsOpsError) -> None:
+    applied(town, town.spine)
+    town.keeper.look()
+    town.failure = failure
+    town.pass_time(minutes=61)
+    with pytest.raises(SecretsOpsError):
+        town.spine.reconcile(PLACE)
     town.keeper.look()
     assert town.copies() == {"app": {"user": CANARY}}
 

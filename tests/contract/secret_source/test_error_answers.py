@@ -62,7 +62,7 @@ def moody() -> Iterator[Moody]:
 
 
 def _same(error: SecretsOpsError, expected: type[SecretsOpsError], reason: str) -> None:
-    assert type(error) is expected
+    assert isinstance(error, expected)
     assert error.reason == reason
     assert CANARY not in f"{error} {error.hint} {error.args}"
     assert error.__cause__ is None

@@ -11,22 +11,26 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from drills.sandbox.aws import Aws
 from drills.sandbox.openbao import OpenBao
+from drills.sandbox.world import Sandbox
 from secretsops.adapters import http
 from secretsops.adapters.vault import VaultSource
 from secretsops.adapters.vault_session import _signed
-from secretsops.errors import StoreRefused, StoreUnavailable
+from secretsops.errors import SecretsOpsError, StoreRefused, StoreUnavailable
 from secretsops.external.fetch import Shared
 from secretsops.external.held import Held
+from secretsops.external.lastgood import is_revoked
 from secretsops.external.references import Scope
 from secretsops.external.vault import read_vault
 from secretsops.ports import Ask
 from secretsops.secret import Plaintext
 from secretsops.sources import AssumedRole, AwsIdentity, IamLogin, Retries, RoleLogin, TokenLogin, VaultAccess
+from tests.contract.secret_source.servers import vault_call
 from tests.contract.secret_source.test_error_answers import Moody, moody
 from tests.contract.secret_source.test_vault import Bao
 from tests.fakes.between import Between, Fault
@@ -274,3 +278,40 @@ def test_a_second_factor_is_said(moody: Moody) -> None:
     with pytest.raises(StoreRefused, match="no token") as caught:
         VaultSource(VaultAccess(server=moody.url, login=login)).log_in()
     assert "canary" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_server_that_comes_up_empty_takes_nothing_away_and_costs_one_login(sandbox: Sandbox) -> None:
+    """Restarted: connections are dead, then the token is unknown; before it is restored its mount is missing."""
+
+    def furnish(server: OpenBao) -> None:
+        for path, body in (
+            ("sys/auth/people", {"type": "userpass"}),
+            ("sys/policies/acl/reads", {"policy": 'path "again/*" { capabilities = ["read"] }'}),
+            ("auth/people/users/ann", {"password": "p", "token_policies": "reads"}),
+            ("sys/mounts/again", {"type": "kv", "options": {"version": "1"}}),
+            ("again/app", {"user": "alice"}),
+        ):
+            vault_call(server.url, server.token, "POST", path, body)
+
+    first = OpenBao(sandbox._supervised())
+    furnish(first)
+    between = Between(first.url).serve()
+    login = RoleLogin(path="people/login", user="ann", fields={"password": Plaintext(b"p")})
+    source = VaultSource(VaultAccess(server=between.url, login=login, path="again", version="v1"))
+    assert b"alice" in source.fetch("app").document.reveal()
+    first.stop()
+    with pytest.raises(StoreUnavailable):
+        source.fetch("app")
+    second = OpenBao(sandbox._supervised())
+    between.upstream = urlsplit(second.url)
+    for _ in range(2):
+        with pytest.raises(SecretsOpsError) as caught:
+            source.fetch("app")
+        assert not is_revoked(caught.value), "nothing was taken away from us"
+    furnish(second)
+    between.clear()
+    for _ in range(3):
+        assert b"alice" in source.fetch("app").document.reveal()
+    assert between.took("login") == 1
+    between.stop()
+    second.stop()
