@@ -1,8 +1,8 @@
 """A regression test for each advisory against External Secrets Operator, and for what its users feared alike.
 
 By number: GHSA-77v3-r3jw-j2v2 (`getSecretKey` read other namespaces), CVE-2026-34984 (`getHostByName` sends values
-out by DNS), CVE-2026-42875 (a `caProvider` of another namespace), CVE-2026-42876 (Secrets that mint
-service-account tokens), GHSA-fcxq-v2r3-cc8h (a PushSecret listed what it may not read), CVE-2024-45041 (rights of the certificate controller).
+out by DNS), CVE-2026-42875 (a `caProvider` of another namespace), CVE-2026-42876 (Secrets that mint tokens),
+GHSA-fcxq-v2r3-cc8h (a PushSecret listed what it may not read), CVE-2024-45041 (rights of the certificate controller).
 """
 
 from __future__ import annotations
