@@ -29,6 +29,9 @@ from tests.openbao_servers import SealedBao, TlsBao
 CONTROL_PLANES = frozenset({"control_plane", "control_plane_with_nodes", "control_plane_binaries"})
 
 
+# Tests start our commands a thousand times: each module is compiled once, whatever the shell's own taste.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # How long an example takes is the machine's affair: a busy one must not fail a property that holds.
 hypothesis.settings.register_profile(
     "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
