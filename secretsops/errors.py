@@ -13,6 +13,7 @@
     └── WorldFailed           something outside this process failed                   exit 3
         ├── MissingExtra        a library of an optional extra is not installed
         ├── StoreRefused        a secret store answered no (not found, denied)
+        │   └── NotLetIn            ... since it did not accept who we are
         ├── StoreUnavailable    a secret store gave no usable answer
         ├── GitUnavailable      a repository gave no usable answer
         ├── Timeout             a deadline passed; names what was awaited

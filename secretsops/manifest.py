@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secretsops.errors import InvalidManifest
-from secretsops.plain_yaml import read_plain, write_plain
+from secretsops.plain_yaml import DEPTH_LIMIT, read_plain, write_plain
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -185,10 +185,36 @@ def _json_values(text: str) -> list[Any] | None:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError:
             return None
+        except RecursionError:
+            raise _too_deep(len(values) + 1) from None
         values.append(value)
         while position < len(text) and text[position] in " \t\r\n":
             position += 1
+    if text.count("{") + text.count("[") > DEPTH_LIMIT:
+        for number, value in enumerate(values, start=1):
+            if _is_deeper(value, DEPTH_LIMIT):
+                raise _too_deep(number)
     return values
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Say whether a value nests deeper than `limit`, as the reader of YAML counts."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep(document: int) -> InvalidManifest:
+    message = f"nested deeper than {DEPTH_LIMIT} levels"
+    return InvalidManifest(message, where=f"document {document}", reason="InvalidYaml")
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

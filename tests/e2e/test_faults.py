@@ -29,10 +29,11 @@ from secretsops.adapters.git import GitDoor
 from secretsops.adapters.kube import KubeCluster, connect
 from secretsops.adapters.rendering import RenderWorkers
 from secretsops.clock import SystemClock
-from secretsops.errors import NotFound
+from secretsops.errors import ApiError, NotFound
 from secretsops.manifest import GroupVersionKind, Manifest, load_all
 from secretsops.ports import ClusterTarget
 from tests.e2e.estates import application, commit, shop_and_blog
+from tests.e2e.test_controller import until
 
 pytestmark = pytest.mark.e2e
 
@@ -249,9 +250,20 @@ def test_an_exceeded_quota_is_told_in_the_server_s_words(world: World, cluster: 
         "metadata": {"name": "few"},
         "spec": {"hard": {"secrets": "0"}},
     }
-    secret = 'apiVersion: v1\nkind: Secret\nmetadata: {name: one, annotations: {argocd.argoproj.io/sync-wave: "1"}}\n'
-    world.commit({"quota.yaml": json.dumps(quota), "secret.yaml": secret})
-    assert "exceeded quota: few" in failure(world.rebuild())
+    world.commit({"quota.yaml": json.dumps(quota)})
+    assert world.rebuild().ok
+    until(lambda: _refuses_secrets(cluster, world.name))  # the API server learns of a quota by a watch of its own
+    world.commit({"secret.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: one}\n"})
+    assert "exceeded quota: few" in failure(world.rebuild("second", patience=3.0))
+
+
+def _refuses_secrets(cluster: KubeCluster, namespace: str) -> bool:
+    probe = Manifest({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "probe", "namespace": namespace}})
+    try:
+        cluster.apply(probe, field_manager="test", dry_run=True)
+    except ApiError as error:
+        return "exceeded quota" in error.message
+    return False
 
 
 def test_what_a_workload_lacks_is_told_when_the_wait_ends(world: World) -> None:

@@ -366,3 +366,17 @@ def test_the_short_way_reads_what_the_general_way_reads(lines: list[str], end: s
 def test_what_kubectl_prints_is_read_the_short_way(text: str) -> None:
     assert read_plain(text) == list(go_yaml.read(text, source="", unique_keys=True))
     assert read_plain("a: b\n--- \nc: d\n") is None
+
+
+@pytest.mark.parametrize("depth", [125, 140, 990, 500_000])
+def test_json_nests_no_deeper_than_yaml(depth: int) -> None:
+    """One limit for both spellings, and never the interpreter's own."""
+    head, tail = b'{"apiVersion": "v1", "kind": "X", "a": ', b"}"
+    text = head + b'{"a": ' * depth + b"1" + b"}" * depth + tail
+    spelled = [text, text.replace(b'"a"', b"a")] if depth < 1000 else [text]
+    for each in spelled:
+        if depth < 128:
+            assert len(load_all(each)) == 1
+        else:
+            with pytest.raises(InvalidManifest, match="nested deeper than 128 levels"):
+                load_all(each)
