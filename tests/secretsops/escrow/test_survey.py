@@ -129,7 +129,9 @@ def cluster_with(source: FakeCluster, *more: int) -> FakeCluster:
 
 TAMPERINGS: dict[str, Callable[[bytes], bytes]] = {
     "a state": lambda text: text.replace(b'"state":"compromised"', b'"state":"sealing"'),
-    "a recipient": lambda text: text.replace(RECIPIENT.encode(), RECIPIENT[:-1].encode() + b"q"),
+    "a recipient": lambda text: text.replace(
+        RECIPIENT.encode(), RECIPIENT[:-1].encode() + (b"p" if RECIPIENT[-1] == "q" else b"q")
+    ),
     "the cluster": lambda text: text.replace(b'"cluster":"prod"', b'"cluster":"test"'),
     "no signature": lambda text: re.sub(rb'"signatures":\[[^]]*\]', b'"signatures":[]', text),
 }
