@@ -26,8 +26,9 @@ from drills.sandbox.world import Sandbox
 from drills.scenario import ClusterEntry, RepositoryEntry, Scenario, SealedEntry
 from drills.timeline import Mark, Span
 from recovery.app import CONTROL_NAMESPACE
-from recovery.bootstrap import RebuildRequest, rebuild
-from recovery.bootstrap import Report as RebuildReport
+from recovery.bootstrap import rebuild
+from recovery.rebuild_report import Report as RebuildReport
+from recovery.request import RebuildRequest
 from recovery.roots import Choice, choose, estate_of
 from secretsops.errors import ApiError, SecretsOpsError, UsageError, WorldFailed
 from secretsops.files import write_atomic

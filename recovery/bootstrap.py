@@ -10,12 +10,10 @@ application is synced (`sync.py`), how keys are restored (`escrow.py`, handed in
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 from recovery.app import CONTROL_NAMESPACE, App, Health, HealthState, Source
 from recovery.apply import apply_client_side, is_established, look, patiently, write
@@ -28,24 +26,25 @@ from recovery.forecast import ROUND_TRIP, forecast
 from recovery.health import aggregate, assess
 from recovery.journal import Header, Journal, fingerprint
 from recovery.judge import judge_of, lenient, stands_on_copy
-from recovery.kept import Restore, only_externals
+from recovery.kept import only_externals
 from recovery.live import fetch
 from recovery.marks import is_hook, is_skipped
 from recovery.only import declaration_of, narrowed
 from recovery.order import ordered
 from recovery.owned import is_as_applied
-from recovery.remap import Change, Remap
+from recovery.rebuild_report import AppReport, Report, StageReport
+from recovery.request import RebuildRequest
 from recovery.runner import running
 from recovery.running import Outcome, World
 from recovery.setup import configured
 from recovery.sync import POLL, sync
+from recovery.waiting import Lacking, wait
 from recovery.walk import Estate, Planned, is_root, walk
 from secretsops.errors import (
     ApiError,
     Forbidden,
     SecretsOpsError,
     SyncRefused,
-    Timeout,
     Unauthorized,
     UnknownKind,
 )
@@ -58,135 +57,6 @@ SKEW_LIMIT = 60.0
 """Seconds a cluster's clock may be off."""
 INSTALLER = "secretsops"
 """Field manager of what the controllers stage applies."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RebuildRequest:
-    """What to rebuild and how."""
-
-    roots: Sequence[Manifest]
-    """The root Applications, as one would apply them by hand."""
-    pins: Mapping[str, str] = field(default_factory=dict)
-    """`url@revision` to commit, where the caller resolved it already; the rest is pinned when the plan is made."""
-    install: Sequence[Manifest] = ()
-    """Manifests of the controllers (what `secretsops install` prints): CRDs, namespace, RBAC, Deployment, Service."""
-    restore_keys: Callable[[Cluster], object] | None = None
-    """Called in stage 1 with the cluster, after the namespaces of `install` exist; raises when keys stay missing."""
-    restore_secrets: Restore | None = None
-    """Called in stage 4 with the cluster and Git's ExternalSecrets before they are applied; their stores may be out."""
-    journal: Path | None = None
-    """Folder of the journal; None keeps nothing, and a killed run then starts over."""
-    resume: bool = False
-    """Continue the journal that is there, instead of refusing it."""
-    until: Stage = Stage.HEALTH
-    """Stop after this stage."""
-    patience: float = 300.0
-    """Seconds one wait may stand still."""
-    deadline: float = 3600.0
-    """Seconds for the whole run."""
-    hooks: bool = True
-    """False leaves out every hook."""
-    secrets_first: bool = True
-    """Apply and prove all SealedSecrets and ExternalSecrets of the estate before any application (stage 4)."""
-    parallel: int = 4
-    """Requests in flight at most."""
-    override_windows: str = ""
-    """Why sync windows do not count in this run; it stands in the report. "" when they do."""
-    wave_delay: float = 0.0
-    """Seconds to stand still between two waves of an application."""
-    only: Sequence[str] = ()
-    """Applications (`name` or `namespace/name`) to which the run keeps, with those below; all where empty."""
-    prove: Callable[[Cluster], Sequence[str]] | None = None
-    """Called in stage 0, before the first write: trust, staleness, the claim. Gives notes, or raises."""
-    unfenced: str = ""
-    """Why the lost cluster need not be fenced; it stands in journal and report. "" when it was, or needs none."""
-    data: Sequence[DataStep] = ()
-    """What others bring back in stage 5."""
-    hold: bool = False
-    """Hold back what acts on the outside, where it is not in the cluster yet, until `golive.go_live`."""
-    runner: str = ""
-    """Who runs this: a second one is told. "" takes no Lease."""
-    remap: Remap = field(default_factory=Remap)
-    """What goes by another name in this cluster: images, API servers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageReport:
-    """How one stage went: seconds since the start of the run, and its length."""
-
-    stage: Stage
-    at: float
-    seconds: float
-    ok: bool
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppReport:
-    """How one application ended. `objects` counts what it wants; `health` is the last one seen, "" before stage 7."""
-
-    app: str
-    parent: str
-    revision: str
-    ok: bool
-    message: str
-    objects: int
-    health: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """The result of a rebuild. `ok` only if every stage that was asked for held."""
-
-    ok: bool
-    started: dt.datetime
-    seconds: float
-    cluster: str
-    """UID of kube-system."""
-    plan: str
-    """Hash of the plan."""
-    resumed: bool
-    stages: Sequence[StageReport]
-    apps: Sequence[AppReport]
-    notes: Sequence[str]
-    remapped: Sequence[Change] = ()
-    """What lives otherwise than Git says, until Git says it, too."""
-
-    def body(self) -> dict[str, Any]:
-        """Give the report as plain data for JSON."""
-        return {
-            "ok": self.ok,
-            "started": self.started.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "seconds": round(self.seconds, 3),
-            "cluster": self.cluster,
-            "plan": self.plan,
-            "resumed": self.resumed,
-            "stages": [
-                {
-                    "stage": int(entry.stage),
-                    "name": entry.stage.label,
-                    "at": round(entry.at, 3),
-                    "seconds": round(entry.seconds, 3),
-                    "ok": entry.ok,
-                    **({"message": entry.message} if entry.message else {}),
-                }
-                for entry in self.stages
-            ],
-            "applications": [
-                {
-                    "application": entry.app,
-                    "parent": entry.parent,
-                    "revision": entry.revision,
-                    "ok": entry.ok,
-                    "health": entry.health,
-                    "objects": entry.objects,
-                    "message": entry.message,
-                }
-                for entry in self.apps
-            ],
-            "notes": list(self.notes),
-            "remapped": [asdict(change) for change in self.remapped],
-        }
 
 
 def rebuild(
@@ -543,29 +413,22 @@ class _Run:
         Raises:
             Timeout: one is not done in time; names the object, its state and the command. SyncRefused: one failed.
         """
-        start, idle = self.clock.monotonic(), 0
+        start, pending = self.clock.monotonic(), list(self.request.data)
         self._apply_data()
-        pending, said = list(self.request.data), list[str]()
-        while pending:
+
+        def look_at_pending() -> Lacking:
             states = [(step, self._live_data(step)) for step in pending]
             for step, live in states:
                 if failed(live):
                     raise SyncRefused(f"{step.object} {failed(live)}{_by(step)}", reason="DataFailed", hint=_CURE)
-            lacking = [(step, lacks(step, live)) for step, live in states]
-            pending = [step for step, problem in lacking if problem]
-            reasons = [f"{step.object}: {problem}{_by(step)}" for step, problem in lacking if problem]
-            if reasons and reasons != said:
-                said = reasons
-                limit = min(start + step.seconds for step in pending) - self.zero
-                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit))
-            late = [
-                step for step in pending if self.clock.monotonic() >= min(start + step.seconds, self.world.deadline)
-            ]
-            if late:
-                raise Timeout("gave up waiting for data: " + "; ".join(reasons[:5]), hint=_CURE)
-            if pending:
-                self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
-                idle += 1
+            problems = [(step, lacks(step, live)) for step, live in states]
+            pending[:] = [step for step, problem in problems if problem]
+            return Lacking(
+                reasons=[f"{step.object}: {problem}{_by(step)}" for step, problem in problems if problem],
+                limit=min((start + step.seconds for step in pending), default=start),
+            )
+
+        wait(self.world, look_at_pending, what="data: ", hint=_CURE)
 
     def _apply_data(self) -> None:
         """Apply those objects of the hand-off that stand in Git, exactly as their application will."""
@@ -636,22 +499,17 @@ class _Run:
 
     def _health(self) -> None:
         """Look at every object of every application once more: there, as wanted, healthy."""
-        limit, idle = self.clock.monotonic() + self.request.patience, 0
-        said: list[str] = []
-        while True:
+        limit = self.clock.monotonic() + self.request.patience
+
+        def look_at_all() -> Lacking:
             plain = {outcome.app.key: _judged(outcome) for outcome in self.outcomes}
             live = fetch(self.cluster, [manifest for objects in plain.values() for manifest in objects])
             reasons = [
                 reason for outcome in self.outcomes for reason in self._look_over(outcome, plain[outcome.app.key], live)
             ]
-            if not reasons:
-                return
-            if reasons != said:
-                said = reasons
-                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit - self.zero))
-            self._still_waiting(reasons, limit)
-            self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
-            idle += 1
+            return Lacking(reasons=reasons, limit=limit)
+
+        wait(self.world, look_at_all, hint=_RESUME)
 
     def _look_over(self, outcome: Outcome, plain: Sequence[Manifest], live: Mapping[ObjectKey, Manifest]) -> list[str]:
         """Give what is wrong with an application's objects; remember its health."""
@@ -676,34 +534,15 @@ class _Run:
         Raises:
             Timeout: patience is over; names the objects and their conditions.
         """
-        limit, idle, pending = self.clock.monotonic() + self.request.patience, 0, list(objects)
-        said: list[str] = []
-        while pending:
-            still, reasons = [], []
-            for manifest in pending:
-                found = look(self.cluster, manifest.kind, manifest.key)
-                problem = lacks(found) if found is not None else "to exist"
-                if problem:
-                    still.append(manifest)
-                    reasons.append(f"{manifest.key} {problem}")
-            if len(still) < len(pending):
-                idle = 0
-            pending = still
-            if not pending:
-                return
-            if reasons != said:
-                said = reasons
-                self.observer.event(Waiting(at=self.now(), app="", reasons=reasons, deadline=limit - self.zero))
-            self._still_waiting(reasons, limit)
-            self.clock.sleep(POLL[min(idle, len(POLL) - 1)])
-            idle += 1
+        limit, pending = self.clock.monotonic() + self.request.patience, list(objects)
 
-    def _still_waiting(self, reasons: Sequence[str], limit: float) -> None:
-        if self.clock.monotonic() >= min(limit, self.world.deadline):
-            raise Timeout(
-                "gave up waiting for " + "; ".join(reasons[:5]) + (" and more" if len(reasons) > 5 else ""),
-                hint="look at the objects named, cure them, then `secretsops recover resume`",
-            )
+        def look_at_pending() -> Lacking:
+            found = [(manifest, look(self.cluster, manifest.kind, manifest.key)) for manifest in pending]
+            problems = [(manifest, lacks(live) if live is not None else "to exist") for manifest, live in found]
+            pending[:] = [manifest for manifest, problem in problems if problem]
+            return Lacking(reasons=[f"{m.key} {problem}" for m, problem in problems if problem], limit=limit)
+
+        wait(self.world, look_at_pending, hint=_RESUME)
 
 
 def _judged(outcome: Outcome) -> list[Manifest]:
@@ -716,6 +555,7 @@ def _by(step: DataStep) -> str:
 
 
 _CURE = "restore it, then `secretsops recover resume`"
+_RESUME = "look at the objects named, cure them, then `secretsops recover resume`"
 
 
 def _named(namespace: str) -> ObjectKey:

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from recovery.bootstrap import RebuildRequest, Report, rebuild
+from recovery.bootstrap import rebuild
 from recovery.clusters import ClusterPlace, chosen_clusters, names_for, one_report, options_for
-from recovery.escrow_options import escrow_options, proving_by, restoring, restoring_copies
+from recovery.escrow_options import escrow_options, escrow_parts
 from recovery.events import Stage
 from recovery.export_command import bring_in, export
 from recovery.journal import FILE
@@ -30,6 +30,8 @@ from recovery.proof.bisect_command import bisect
 from recovery.proof.point_command import keep, key_of, point
 from recovery.proof.rehearse_command import rehearse
 from recovery.proof.verify_command import verify
+from recovery.rebuild_report import Report
+from recovery.request import RebuildRequest
 from recovery.roots import choose, estate_of, signed_repos
 from recovery.status_command import journal_lines, keep_report, report, report_table, status
 from recovery.view import view_of
@@ -356,8 +358,6 @@ def _request(
         roots=roots,
         pins=pins,
         install=install,
-        restore_keys=restoring(doors, options),
-        restore_secrets=restoring_copies(doors, options),
         journal=_journal_of(options),
         resume=options.get("resume", False),
         until=STAGES[options["until"]],
@@ -368,11 +368,10 @@ def _request(
         remap=meant.choice.remap,
         only=options["only"],
         wave_delay=options["wave_delay"],
-        prove=proving_by(doors, options),
-        unfenced=options["unfenced"],
         data=meant.plan.data,
         hold=not options["no_hold"],
         runner=_runner(),
+        **escrow_parts(doors, options).fields(),
     )
 
 

@@ -6,6 +6,7 @@ Never here: how keys are restored (`escrow.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -75,6 +76,34 @@ def restoring(doors: Doors, options: dict[str, Any]) -> Callable[[Cluster], obje
         given.the_opening(named, doors),
         witnesses=given.the_witnesses(named),
         accept_stale=options["accept_stale"],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EscrowParts:
+    """What a rebuild asks of the escrow, by the names of `RebuildRequest`: a run that has one of them has all."""
+
+    prove: Callable[[Cluster], Sequence[str]] | None
+    restore_keys: Callable[[Cluster], object] | None
+    restore_secrets: Restore | None
+    unfenced: str
+
+    def fields(self) -> dict[str, Any]:
+        """Give them as arguments of `RebuildRequest`."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+def escrow_parts(doors: Doors, options: dict[str, Any]) -> EscrowParts:
+    """Give what stages 0, 1 and 4 need by the options; the command and a drill both take it from here.
+
+    Raises:
+        UsageError: as `restoring` and `restoring_copies`.
+    """
+    return EscrowParts(
+        prove=proving_by(doors, options),
+        restore_keys=restoring(doors, options),
+        restore_secrets=restoring_copies(doors, options),
+        unfenced=options["unfenced"],
     )
 
 

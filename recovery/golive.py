@@ -12,11 +12,12 @@ from typing import Any
 
 from recovery.app import HealthState
 from recovery.apply import look, patiently, write
-from recovery.bootstrap import RebuildRequest, journaled_pins
+from recovery.bootstrap import journaled_pins
 from recovery.events import Observer, Quiet, Stage, StepDone
 from recovery.health import assess
 from recovery.journal import Header, Journal, fingerprint
 from recovery.only import narrowed
+from recovery.request import RebuildRequest
 from recovery.runner import running
 from recovery.sync import POLL
 from recovery.walk import walk

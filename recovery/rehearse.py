@@ -16,11 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recovery.bootstrap import RebuildRequest, Report, rebuild
+from recovery.bootstrap import rebuild
 from recovery.events import Observer
 from recovery.needs import makes
 from recovery.plain import entries, inside, mapping, text_of
 from recovery.proof.graph import build
+from recovery.rebuild_report import Report
+from recovery.request import RebuildRequest
 from recovery.walk import walk
 from secretsops.errors import AlreadyExists, ApiError, NotFound, UnknownKind
 from secretsops.manifest import GroupVersionKind, Manifest, ObjectKey

@@ -13,11 +13,11 @@ from typing import Any
 
 import click
 
-from recovery.bootstrap import Report
 from recovery.events import Stage
 from recovery.journal import FILE, read_lines
 from recovery.options import formatted
 from recovery.proof.listing import remapped_lines
+from recovery.rebuild_report import Report
 from secretsops.errors import Refused, UsageError
 from secretsops.files import read_input, write_atomic, write_output
 

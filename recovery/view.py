@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from abc import abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from enum import Enum
@@ -40,9 +41,9 @@ def view_of(output: str) -> View:
 class View(AbstractContextManager["View"]):
     """Receives every event. Use as a context manager."""
 
+    @abstractmethod
     def event(self, event: Event) -> None:
         """Show it."""
-        raise NotImplementedError
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

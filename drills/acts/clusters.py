@@ -11,8 +11,8 @@ from typing import Any
 from drills.kinds import Kind, Table
 from drills.scene import PATIENCE, Scene, until
 from drills.strict import Duration, Name, text_at
-from recovery.bootstrap import RebuildRequest
 from recovery.events import Stage
+from recovery.request import RebuildRequest
 from secretsops.errors import WorldFailed
 from secretsops.manifest import GroupVersionKind, Manifest
 

@@ -19,8 +19,8 @@ from drills.estate import filled
 from drills.kinds import Kind, Table
 from drills.scene import PATIENCE, Scene
 from drills.strict import Duration
-from recovery.bootstrap import RebuildRequest
-from recovery.escrow_options import escrow_options, proving_by, restoring
+from recovery.escrow_options import escrow_options, escrow_parts
+from recovery.request import RebuildRequest
 from secretsops.errors import WorldFailed
 from secretsops.files import write_atomic
 from secretsops.manifest import dump_all
@@ -58,16 +58,15 @@ def rebuild(scene: Scene, act: Rebuild) -> str:
     if act.arguments:
         return _as_command(scene, "run", name, act, _new_journal(scene))
     roots, pins = scene.roots(scene.repository(act.repository))
-    options = _escrow_options(scene, act)
+    escrow = escrow_parts(scene.doors, _escrow_options(scene, act)).fields() if act.escrow else {}
     request = RebuildRequest(
         roots=roots,
         pins=pins,
         install=[*scene.namespaces(), *scene.install()] if act.install else scene.namespaces(),
-        prove=proving_by(scene.doors, options) if act.escrow else None,
-        restore_keys=restoring(scene.doors, options) if act.escrow else None,
         journal=_new_journal(scene),
         patience=act.patience,
         hooks=act.hooks,
+        **escrow,
     )
     report = scene.rebuild(name, request)
     return f"{len(report.apps)} applications in {report.seconds:.1f} s"

@@ -27,8 +27,8 @@ def rehearse(doors: Doors, /, install: tuple[str, ...], output: str, **options: 
 
     Schemas, admission, order and health are proven with no secret present, so it is safe for pull requests of forks.
     """
-    from recovery.bootstrap import RebuildRequest
     from recovery.rehearse import rehearse as carry_out
+    from recovery.request import RebuildRequest
 
     meant = chosen(doors, options)
     git, renderer = meant.git, doors.renderer()

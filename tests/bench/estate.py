@@ -21,8 +21,9 @@ from typing import Any
 
 from controllers.install import definitions
 from drills.sandbox.world import Sandbox
-from recovery.bootstrap import RebuildRequest, rebuild
+from recovery.bootstrap import rebuild
 from recovery.events import Event, StageEnded, StepDone
+from recovery.request import RebuildRequest
 from recovery.walk import walk
 from secretsops.adapters.git import GitDoor
 from secretsops.adapters.kube import connect

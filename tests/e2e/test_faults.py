@@ -21,10 +21,12 @@ from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.git_server import GitServer, Repository
 from drills.sandbox.world import Sandbox
 from recovery.argo import APPLICATION
-from recovery.bootstrap import RebuildRequest, Report, rebuild
+from recovery.bootstrap import rebuild
 from recovery.events import Event, Waiting
 from recovery.observe import Doors
+from recovery.rebuild_report import Report
 from recovery.reconcile import reconcile
+from recovery.request import RebuildRequest
 from secretsops.adapters.git import GitDoor
 from secretsops.adapters.kube import KubeCluster, connect
 from secretsops.adapters.rendering import RenderWorkers

@@ -29,7 +29,7 @@ from drills.sandbox.cluster import ControlPlane
 from drills.sandbox.openbao import OpenBao
 from drills.sandbox.processes import free_port
 from drills.sandbox.world import Sandbox
-from recovery.bootstrap import RebuildRequest, rebuild
+from recovery.bootstrap import rebuild
 from recovery.needs import needs
 from recovery.proof.evidence import Escrowed, Mode
 from recovery.proof.finding import Severity
@@ -39,6 +39,7 @@ from recovery.proof.subject import Subject
 from recovery.proof.verify import Proof
 from recovery.proof.verify import verify as judge
 from recovery.recovery_plan import read_recovery_plan
+from recovery.request import RebuildRequest
 from recovery.roots import Choice, choose
 from recovery.walk import walk
 from secretsops.adapters.kube import connect

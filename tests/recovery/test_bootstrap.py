@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from recovery.bootstrap import RebuildRequest, Report, rebuild
+from recovery.bootstrap import rebuild
 from recovery.events import Stage
+from recovery.rebuild_report import Report
+from recovery.request import RebuildRequest
 from secretsops.errors import BrokenEscrow, SyncRefused, WorldFailed
 from secretsops.manifest import Manifest, load_all
 from secretsops.ports import Cluster

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from recovery.bootstrap import RebuildRequest, Report, rebuild
+from recovery.bootstrap import rebuild
 from recovery.data import DataStep, failed, lacks
 from recovery.events import Stage, Waiting
 from recovery.golive import Live, go_live
 from recovery.held import held
+from recovery.rebuild_report import Report
 from recovery.recovery_plan import read_recovery_plan
+from recovery.request import RebuildRequest
 from recovery.runner import LEASE, NAME, NAMESPACE, running, take
 from secretsops.errors import BrokenEscrow, InvalidManifest, Refused, SecretsOpsError
 from secretsops.manifest import GroupVersionKind, Manifest, load_all

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from recovery.app import Health, HealthState
-from recovery.bootstrap import RebuildRequest, rebuild
+from recovery.bootstrap import rebuild
 from recovery.events import Stage
 from recovery.judge import lenient
 from recovery.kept import restore_copies
+from recovery.request import RebuildRequest
 from secretsops.errors import BrokenEscrow
 from secretsops.escrow import keeping
 from secretsops.escrow.kept import Copy, hidden, key_mark
