@@ -1,4 +1,4 @@
-"""Go durations: `1h30m`, `300ms`. Pure.
+"""Time as manifests write it: Go durations (`1h30m`, `300ms`) and the names of schedules (`@daily`). Pure.
 
 The grammar is Go's `time.ParseDuration` (go1.26 `src/time/format.go`): a sign, then decimal numbers each with a unit.
 """
@@ -13,6 +13,17 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1
 _TERM = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 LIMIT = 2**63 / 1e9
 """Seconds: Go's Duration is 64 bits of nanoseconds (about 292 years)."""
+
+CRON_NAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+"""Schedules with names, and what they stand for (robfig/cron v3 `parser.go`)."""
 
 
 def parse_duration(text: str) -> float:

@@ -94,14 +94,7 @@ class DeleteNamespace:
 
 def delete_namespace(scene: Scene, fault: DeleteNamespace) -> str:
     """Delete it and wait until it is gone."""
-    scene.backend(fault.cluster)
-    door = scene.door(fault.cluster)
-    door.delete(NAMESPACE, fault.namespace)
-    until(
-        scene,
-        f"namespace {fault.namespace} to be gone",
-        lambda: not _named(scene, fault.cluster, NAMESPACE, fault.namespace),
-    )
+    _delete(scene, fault.cluster, NAMESPACE, fault.namespace)
     return f"namespace {fault.namespace} is gone"
 
 
@@ -115,13 +108,15 @@ class DeleteDefinition:
 
 def delete_definition(scene: Scene, fault: DeleteDefinition) -> str:
     """Delete it and wait until it is gone; finalizers are not waited for for ever."""
-    scene.backend(fault.cluster)
-    door = scene.door(fault.cluster)
-    door.delete(DEFINITION, fault.name)
-    until(
-        scene, f"definition {fault.name} to be gone", lambda: not _named(scene, fault.cluster, DEFINITION, fault.name)
-    )
+    _delete(scene, fault.cluster, DEFINITION, fault.name)
     return f"definition {fault.name} is gone"
+
+
+def _delete(scene: Scene, cluster: str, kind: GroupVersionKind, name: str) -> None:
+    """Delete an object of the whole cluster and wait until it is gone."""
+    scene.backend(cluster)
+    scene.door(cluster).delete(kind, name)
+    until(scene, f"{kind.kind} {name} to be gone", lambda: not _named(scene, cluster, kind, name))
 
 
 def _named(scene: Scene, cluster: str, kind: GroupVersionKind, name: str) -> bool:

@@ -7,7 +7,6 @@ Pod would. Never here: what is behind an address.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import socket
 import socketserver
@@ -16,9 +15,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from drills.sandbox.tunnel import Tunnels, read_head
+
 _HEAD_LIMIT = 8192
-_IDLE = 300.0
-"""Seconds without a byte after which a tunnel is closed."""
+"""Bytes of one request head."""
 
 Resolve = Callable[[str, int], int]
 """(host, port) -> loopback port; 0 when there is nobody."""
@@ -69,26 +69,12 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
     def __init__(self, address: str, handler: type[socketserver.BaseRequestHandler]) -> None:
         super().__init__(address, handler)
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    def keep(self, *sockets: socket.socket) -> None:
-        """Remember the sockets of a tunnel, to end it when the proxy closes."""
-        with self._lock:
-            self._open.update(sockets)
-
-    def forget(self, *sockets: socket.socket) -> None:
-        """A tunnel has ended."""
-        with self._lock:
-            self._open.difference_update(sockets)
+        self.tunnels = Tunnels()
 
     def server_close(self) -> None:
         """Close the listener and shut the tunnels down; their threads then end."""
         super().server_close()
-        with self._lock:
-            for each in self._open:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+        self.tunnels.cut()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A tunnel that breaks is the peers' business; the API server logs its side."""
@@ -100,12 +86,9 @@ class _Tunnel(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         """Serve one CONNECT request, then carry bytes until either side closes."""
-        self.request.settimeout(10)
-        head = b""
-        while b"\r\n\r\n" not in head:
-            if len(head) > _HEAD_LIMIT or not (part := self.request.recv(4096)):
-                return
-            head += part
+        head = read_head(self.request, _HEAD_LIMIT)
+        if not head:
+            return
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         host, _, port = words[1].rpartition(":") if len(words) == 3 else ("", "", "")
         local = self.server.resolve(host.strip("[]"), int(port)) if words[0] == "CONNECT" and port.isdigit() else 0
@@ -118,26 +101,4 @@ class _Tunnel(socketserver.BaseRequestHandler):
             return
         with target:
             self.request.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            self.server.keep(self.request, target)
-            try:
-                _carry(self.request, target)
-            finally:
-                self.server.forget(self.request, target)
-
-
-def _carry(left: socket.socket, right: socket.socket) -> None:
-    """Copy bytes both ways until both sides have ended; a thread each, so that neither waits for the other."""
-    back = threading.Thread(target=_copy, args=(right, left), name="egress-tunnel", daemon=True)
-    back.start()
-    _copy(left, right)
-    back.join()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Copy until the source ends, nothing comes for long, or either breaks; then say so to the target."""
-    with contextlib.suppress(OSError):
-        source.settimeout(_IDLE)
-        while content := source.recv(65536):
-            target.sendall(content)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+            self.server.tunnels.carry(self.request, target)

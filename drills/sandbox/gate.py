@@ -7,7 +7,6 @@ behind it.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import socketserver
 import struct
@@ -15,9 +14,10 @@ import threading
 import urllib.parse
 from dataclasses import dataclass
 
+from drills.sandbox.tunnel import Tunnels, read_head
+
 _HEAD_LIMIT = 65536
-_IDLE = 300.0
-"""Seconds without a byte after which a connection is closed."""
+"""Bytes of one request head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +61,18 @@ class Gate:
         """Lead to another place from now on."""
         parts = urllib.parse.urlsplit(url)
         self._server.behind = (parts.hostname or "127.0.0.1", parts.port or 80)
-        self._server.cut()
+        self._server.tunnels.cut()
 
     def close(self) -> None:
         """Stop listening and cut what is open."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-        self._server.cut()
+        self._server.tunnels.cut()
 
     def _move(self, *, shut: bool, refusal: Refusal | None) -> None:
         self._server.is_shut, self._server.refusal = shut, refusal
-        self._server.cut()
+        self._server.tunnels.cut()
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -86,25 +86,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, address: tuple[str, int], handler: type[socketserver.BaseRequestHandler]) -> None:
         super().__init__(address, handler)
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-
-    def keep(self, *sockets: socket.socket) -> None:
-        """Remember the sockets of a connection, to cut it when the gate moves."""
-        with self._lock:
-            self._open.update(sockets)
-
-    def forget(self, *sockets: socket.socket) -> None:
-        """A connection has ended."""
-        with self._lock:
-            self._open.difference_update(sockets)
-
-    def cut(self) -> None:
-        """End what is open."""
-        with self._lock:
-            for each in self._open:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+        self.tunnels = Tunnels()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A connection that breaks is the peers' business."""
@@ -125,22 +107,11 @@ class _Connection(socketserver.BaseRequestHandler):
             self._answer(self.server.refusal)
             return
         with socket.create_connection(self.server.behind, timeout=10) as target:
-            self.server.keep(self.request, target)
-            try:
-                back = threading.Thread(target=_copy, args=(target, self.request), name="gate-back", daemon=True)
-                back.start()
-                _copy(self.request, target)
-                back.join()
-            finally:
-                self.server.forget(self.request, target)
+            self.server.tunnels.carry(self.request, target)
 
     def _answer(self, refusal: Refusal) -> None:
-        self.request.settimeout(10)
-        head = b""
-        while b"\r\n\r\n" not in head:
-            if len(head) > _HEAD_LIMIT or not (part := self.request.recv(4096)):
-                return
-            head += part
+        if not read_head(self.request, _HEAD_LIMIT):
+            return
         lines = [
             f"HTTP/1.1 {refusal.status} Refused",
             f"Content-Type: {refusal.content_type}",
@@ -148,13 +119,3 @@ class _Connection(socketserver.BaseRequestHandler):
             "Connection: close",
         ]
         self.request.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + refusal.body)
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Copy until the source ends, nothing comes for long, or either breaks; then say so to the target."""
-    with contextlib.suppress(OSError):
-        source.settimeout(_IDLE)
-        while content := source.recv(65536):
-            target.sendall(content)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)

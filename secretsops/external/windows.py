@@ -14,21 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from secretsops.durations import parse_duration
+from secretsops.durations import CRON_NAMES, parse_duration
 from secretsops.errors import InvalidManifest
 
 WINDOW_LIMIT = 100
 _DAYS_AHEAD = 5 * 366
 """Days searched for the next firing; robfig/cron gives up after five years."""
-_NAMED = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _WEEKDAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
@@ -135,7 +126,7 @@ def _window(entry: Mapping[str, Any]) -> Window | None:
 
 def read_schedule(text: str) -> Schedule:
     """Read a cron expression; raises `ValueError` for what robfig/cron's standard parser does not take."""
-    fields = _NAMED.get(text, text).split()
+    fields = CRON_NAMES.get(text, text).split()
     if len(fields) != len(_RANGES):
         raise ValueError("five fields are needed")
     minutes, hours, days, months, weekdays = (_field(field, *r) for field, r in zip(fields, _RANGES, strict=True))

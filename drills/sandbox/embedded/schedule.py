@@ -9,18 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from secretsops.durations import parse_duration
+from secretsops.durations import CRON_NAMES, parse_duration
 from secretsops.errors import InvalidManifest
-
-_NAMED = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
 
 
 def problem(schedule: str, zone: str) -> str:
@@ -72,7 +62,7 @@ def _every(schedule: str) -> float | None:
 
 
 def _fields(schedule: str) -> str:
-    fields = _NAMED.get(schedule, schedule).replace("?", "*")
+    fields = CRON_NAMES.get(schedule, schedule).replace("?", "*")
     if len(fields.split()) != 5:  # cronsim takes six, and Kubernetes does not
         raise ValueError(f"expected exactly 5 fields, found {len(fields.split())}")
     return fields
