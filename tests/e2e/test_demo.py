@@ -86,6 +86,15 @@ def story(control_plane_binaries: None, tmp_path_factory: pytest.TempPathFactory
         process.wait()
 
 
+def test_the_rebuild_claimed_the_cluster(story: Story) -> None:
+    """The lost cluster is fenced, were it alive after all: the escrow holds a claim of the new one."""
+    claims = sorted(story.world.rglob("claim-*.json"))
+    (home,) = (
+        one.metadata["uid"] for one in [story.cluster.get(GroupVersionKind("", "v1", "Namespace"), "kube-system")]
+    )
+    assert [json.loads(claim.read_bytes())["incarnation"] for claim in claims] == [home]
+
+
 def test_the_story_holds(story: Story) -> None:
     """Every check held, the objectives were met, and the JSON report says so with a whole timeline."""
     report = story.report
