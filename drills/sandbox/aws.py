@@ -10,7 +10,7 @@ import json
 import sys
 
 from drills.sandbox.loopback import answers, send
-from drills.sandbox.processes import Process, Processes, await_ready, free_port
+from drills.sandbox.processes import Processes, start_on_a_port
 from secretsops.errors import MissingExtra, StoreRefused
 
 _READY = 60.0
@@ -33,12 +33,14 @@ class Aws:
         """
         if importlib.util.find_spec("moto") is None:
             raise MissingExtra("demo", needed_for="AWS in the sandbox")
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self.process: Process = processes.start(
-            "aws", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p"]
+        self.process, port = start_on_a_port(
+            lambda port: processes.start("aws", [*command, str(port)]),
+            lambda port: answers(f"http://127.0.0.1:{port}/moto-api/"),
+            seconds=_READY,
+            interval=0.1,
         )
-        await_ready(self.process, lambda: answers(f"{self.url}/moto-api/"), seconds=_READY, interval=0.1)
+        self.url = f"http://127.0.0.1:{port}"
 
     def put_secret(self, name: str, text: str) -> None:
         """Create the secret, or give it a new version.

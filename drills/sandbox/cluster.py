@@ -18,7 +18,7 @@ from pathlib import Path
 
 from drills.sandbox.backend import NODE, USERS, Backend, node, write_private
 from drills.sandbox.certificates import Pki
-from drills.sandbox.processes import Process, Processes, await_ready, free_port
+from drills.sandbox.processes import Process, Processes, await_ready, free_port, port_was_taken
 from secretsops.errors import NotFound, Unreachable, WorldFailed
 
 SERVICE_CIDR = "10.96.0.0/16"
@@ -159,7 +159,7 @@ class ControlPlane(Backend):
                 server = self._start("kube-apiserver", *self._api_server_flags(etcd_port))
                 await_ready(server, self._api_is_ready, seconds=_READY)
             except WorldFailed:
-                if last or not any("address already in use" in process.tail(50) for process in self._running.values()):
+                if last or not any(map(port_was_taken, self._running.values())):
                     raise
                 for process in self._running.values():
                     process.kill()

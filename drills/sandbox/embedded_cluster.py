@@ -12,8 +12,8 @@ from pathlib import Path
 
 from drills.sandbox.api import MERGE
 from drills.sandbox.backend import NODE, USERS, Backend, node, write_private
-from drills.sandbox.processes import Process, Processes, await_ready, free_port
-from secretsops.errors import ApiError, WorldFailed
+from drills.sandbox.processes import Process, Processes, start_on_a_port
+from secretsops.errors import ApiError
 
 _READY = 30.0
 _GRACE = 5.0
@@ -76,19 +76,11 @@ class EmbeddedCluster(Backend):
 
     def _launch(self) -> None:
         """Start the process; once more on another port when somebody else took the first in between."""
-        for last in (False, True):
-            self.port = free_port()
-            process = self._started()
-            try:
-                await_ready(process, self._api_is_ready, seconds=_READY, interval=0.02)
-            except WorldFailed:
-                if last or "address already in use" not in process.tail(50):
-                    raise
-            else:
-                break
+        _, self.port = start_on_a_port(self._started, lambda _: self._api_is_ready(), seconds=_READY, interval=0.02)
         self._kubeconfig("admin", self.kubeconfig)
 
-    def _started(self) -> Process:
+    def _started(self, port: int) -> Process:
+        self.port = port
         told = {
             "port": self.port,
             "certificate": str(self.pki.server),

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from drills.sandbox.loopback import answers, send
-from drills.sandbox.processes import Process, Processes, await_ready, free_port
+from drills.sandbox.processes import Processes, await_ready, free_port, start_on_a_port
 from secretsops.errors import MissingExtra, StoreRefused, Timeout
 
 _READY = 30.0
@@ -33,20 +33,23 @@ class OpenBao:
             WorldFailed: it did not start.
         """
         self.token = secrets.token_urlsafe(18)
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
         home = processes.folder / "openbao"
         home.mkdir(exist_ok=True, mode=0o700)
-        self.process: Process = processes.start(
-            "openbao",
-            [str(_binary()), "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", "-dev-no-store-token"],
-            # The token goes by environment: the command line is everybody's to read.
-            environment={"PATH": "/usr/bin:/bin", "HOME": str(home), "BAO_DEV_ROOT_TOKEN_ID": self.token},
-            cwd=home,
-            # Dev mode greets with the root token and the unseal key: that must not lie in a file.
-            log=Path(os.devnull),
+        command = [str(_binary()), "server", "-dev", "-dev-no-store-token"]
+        self.process, port = start_on_a_port(
+            lambda port: processes.start(
+                "openbao",
+                [*command, f"-dev-listen-address=127.0.0.1:{port}"],
+                # The token goes by environment: the command line is everybody's to read.
+                environment={"PATH": "/usr/bin:/bin", "HOME": str(home), "BAO_DEV_ROOT_TOKEN_ID": self.token},
+                cwd=home,
+                # Dev mode greets with the root token and the unseal key: that must not lie in a file.
+                log=Path(os.devnull),
+            ),
+            lambda port: answers(f"http://127.0.0.1:{port}/v1/sys/health"),
+            seconds=_READY,
         )
-        await_ready(self.process, lambda: answers(f"{self.url}/v1/sys/health"), seconds=_READY)
+        self.url = f"http://127.0.0.1:{port}"
         self._await_engine()
 
     def write(self, path: str, values: Mapping[str, object]) -> None:

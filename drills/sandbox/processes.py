@@ -10,8 +10,11 @@ Each process writes its output to `FOLDER/NAME.log`. Never here: what runs.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -170,11 +173,61 @@ class Processes:
             process.started.set()
 
 
+_PORTS = range(20_000, 32_000)
+"""Ports we listen on: below those that Linux (32768) and macOS (49152) give to outgoing connections, which come and go
+by the hundred while a slow program is still loading."""
+_next_port = itertools.count(secrets.randbelow(len(_PORTS)))
+
+
 def free_port() -> int:
-    """Give a TCP port of loopback that nobody listens on now."""
+    """Give a TCP port of loopback that nobody listens on now, and that this process was not given before.
+
+    Raises:
+        WorldFailed: all are taken.
+    """
+    for _ in _PORTS:
+        port = _PORTS[next(_next_port) % len(_PORTS)]
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise WorldFailed("no port of loopback is free", reason="NoPort", hint="something listens on thousands of them")
+
+
+def port_was_taken(process: Process, *ports: int) -> bool:
+    """Say whether a process ended because somebody else took its port: by its own word, or since it is taken now."""
+    if not process.ended.is_set():
+        return False
+    return "address already in use" in process.tail(50).lower() or any(_is_taken(port) for port in ports)
+
+
+def start_on_a_port(
+    begin: Callable[[int], Process], ready: Callable[[int], bool], *, seconds: float, interval: float = 0.05
+) -> tuple[Process, int]:
+    """Start a process on a free port and wait until it is ready; once more when somebody else took that in between.
+
+    Raises:
+        WorldFailed, Timeout: as `await_ready`.
+    """
+    for last in (False, True):
+        port = free_port()
+        process = begin(port)
+        try:
+            await_ready(process, functools.partial(ready, port), seconds=seconds, interval=interval)
+        except WorldFailed:
+            if last or not port_was_taken(process, port):
+                raise
+        else:
+            break
+    return process, port
+
+
+def _is_taken(port: int) -> bool:
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
 
 
 def await_ready(process: Process, ready: Callable[[], bool], *, seconds: float, interval: float = 0.05) -> None:
@@ -185,7 +238,8 @@ def await_ready(process: Process, ready: Callable[[], bool], *, seconds: float, 
         Timeout: the time is up.
     """
     deadline = time.monotonic() + seconds
-    while not ready():
+    # What answers on the port of a process that has ended is somebody else's.
+    while process.ended.is_set() or not ready():
         if process.ended.wait(interval):
             raise WorldFailed(
                 f"{process.name} ended with code {process.code} before it was ready: {process.tail()}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from drills.sandbox.processes import Processes, await_ready, free_port
+from drills.sandbox.processes import Process, Processes, await_ready, free_port, start_on_a_port
 from secretsops.errors import Timeout, WorldFailed
 
 Wait = Callable[..., None]
@@ -133,3 +134,44 @@ def test_signals_after_the_end_are_harmless(processes: Processes, wait: Wait) ->
 def test_free_ports_are_free() -> None:
     """Two ports asked for are not the same."""
     assert free_port() != free_port()
+
+
+def test_free_ports_are_none_of_those_that_outgoing_connections_take() -> None:
+    """Between the choice and the listening lie seconds: no connection of somebody else may come in between."""
+    assert all(20_000 <= free_port() < 32_000 for _ in range(50))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_port_that_somebody_took_in_between_is_tried_anew(processes: Processes, silent: bool) -> None:
+    """Whether or not the process says so; what answers on the port meanwhile is not taken for it."""
+    chosen: list[int] = []
+    with socket.socket() as somebody:
+
+        def begin(port: int) -> Process:
+            if not chosen:
+                somebody.bind(("127.0.0.1", port))
+                somebody.listen()
+            chosen.append(port)
+            server = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+            return processes.start(f"server-{port}", server, log=Path(os.devnull) if silent else None)
+
+        def ready(port: int) -> bool:
+            with socket.socket() as caller:
+                return len(chosen) > 1 and caller.connect_ex(("127.0.0.1", port)) == 0
+
+        process, port = start_on_a_port(begin, ready, seconds=20)
+        assert [port] == chosen[1:]
+        assert not process.ended.is_set()
+
+
+def test_a_process_that_ends_for_another_reason_is_not_tried_anew(processes: Processes) -> None:
+    """One start, and its own words."""
+    starts: list[int] = []
+
+    def begin(port: int) -> Process:
+        starts.append(port)
+        return processes.start("broken", ["/bin/sh", "-c", "echo no such thing; exit 3"])
+
+    with pytest.raises(WorldFailed, match="no such thing"):
+        start_on_a_port(begin, lambda _: False, seconds=20)
+    assert len(starts) == 1
